@@ -2,10 +2,9 @@
 
     python tools/vendor.py
 
-Files stay as they were shipped, but for three things: a bare import (``"preact"``) becomes a path,
-since an import map would be an inline script, which the page's policy forbids; what leads to a
-source map goes; and a script that only sets a variable, as uPlot's minified build does, exports it
-at its end. Needs npm. Versions stand in `PACKAGES`.
+Files stay as they were shipped, but for two things: a bare import (``"preact"``) becomes a path,
+since an import map would be an inline script, which the page's policy forbids; and what leads to a
+source map goes. Needs npm. Versions stand in `PACKAGES`.
 """
 
 from __future__ import annotations
@@ -33,13 +32,6 @@ PACKAGES: Final = (
     (PAGE, "htm", "3.1.1", "Apache-2.0", {"htm.js": "dist/htm.mjs"}),
     (PAGE, "@preact/signals-core", "1.14.5", "MIT", {"signals-core.js": "dist/signals-core.mjs"}),
     (PAGE, "@preact/signals", "2.11.4", "MIT", {"signals.js": "dist/signals.mjs"}),
-    (
-        PAGE,
-        "uplot",
-        "1.6.32",
-        "MIT",
-        {"uplot.js": "dist/uPlot.iife.min.js", "uplot.css": "dist/uPlot.min.css"},
-    ),
     (TESTS, "axe-core", "4.14.1", "MPL-2.0", {"axe.js": "axe.min.js"}),
 )
 """Where to, name, version, licence, and which of its files become which of ours."""
@@ -51,7 +43,6 @@ PATHS: Final = {
 }
 _BARE: Final = re.compile(r"""((?:from|import)\s*)(["'])([@a-z][^"'./]*(?:/[^"']*)?)\2""")
 _SOURCE_MAP: Final = re.compile(r"\n?(?://# sourceMappingURL=.*|/\*# sourceMappingURL=.*?\*/)")
-_SCRIPT: Final = re.compile(r"(?:/\*!.*?\*/\s*)?var (\w+)=function\(\)", re.DOTALL)
 
 
 def main() -> None:
@@ -97,9 +88,7 @@ def fetched(name: str, version: str, scratch: Path) -> Path:
 def with_paths(text: str) -> str:
     """The module with paths for bare imports. Raises KeyError for one that isn't known."""
     text = _BARE.sub(lambda found: f'{found[1]}"{PATHS[found[3]]}"', text)
-    text = _SOURCE_MAP.sub("", text)
-    variable = _SCRIPT.match(text)
-    return f"{text.rstrip()}\nexport default {variable[1]};\n" if variable else text
+    return _SOURCE_MAP.sub("", text)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 from tests.web.governed import (
@@ -72,6 +73,7 @@ def watched(browser: Any, url: str) -> Iterator[Watched]:
     assert found.faults == []
 
 
+INSERTED: Final = quote('{"50": [{"type": "Deposited", "data": {"amount": 9}}]}')
 SCREENS: Final = {
     "branches": ".plot .merge",
     "branches?pick=risky&view=events": ".event-links .marked",
@@ -81,6 +83,7 @@ SCREENS: Final = {
     "branches?view=undo&at=60": ".writes li",
     "whatif?at=60&stream=account-0&fold=account": ".what-row",
     "whatif?at=60&stream=account-0&fold=account&without=5,10": ".halves .leaf.changed",
+    f"whatif?at=60&stream=account-0&fold=account&event=50&inserts={INSERTED}": ".inserted",
 }
 
 
@@ -203,6 +206,55 @@ def test_an_event_is_left_out_another_edited_and_it_is_kept_as_a_branch(watched:
     page.wait_for_url(re.compile("/branches.*pick=richer"))
     page.wait_for_selector(".event-links .marked")
     assert page.locator(".half").first.locator("text=1050").count() == 1
+
+
+def test_an_event_that_never_was_is_inserted_and_taken_out_again(watched: Watched) -> None:
+    page = watched.open("/s/main/whatif?at=60&stream=account-0&fold=account&event=50")
+    page.wait_for_selector(".what-row[aria-current][data-position='50']")
+    page.keyboard.press("i")
+    page.wait_for_selector("text=What if another one had followed 50?")
+    page.fill("dialog textarea", '{"amount": 1000}')
+    page.click("text=Suppose so")
+    altered = page.locator("[role=tree][aria-label='State as it would be']")
+    altered.locator("text=1390").wait_for()  # 5 + 10 + … + 60 is 390
+    page.wait_for_url(re.compile("inserts="))
+    page.keyboard.press("i")
+    page.fill("dialog textarea", '{"amount": 2}')
+    page.click("text=Suppose so")
+    altered.locator("text=1392").wait_for()
+    expect(page.locator(".what-row.inserted")).to_have_count(2)
+    page.reload()
+    altered.locator("text=1392").wait_for()
+    page.click("[aria-label='Edit what is inserted after 50'] >> nth=0")
+    page.wait_for_selector("dialog[open]")
+    page.click("text=Insert nothing")
+    altered.locator("text=392").wait_for()
+    page.keyboard.press("b")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.type("inserted\n")
+    page.wait_for_url(re.compile("/branches.*pick=inserted"))
+    page.wait_for_selector(".half .event-links li")
+    assert page.locator(".half").first.locator("text=Deposited").count() > 0
+    page = watched.open("/s/main/whatif?at=60&stream=account-0&fold=account&without=5")
+    page.click("[aria-label='Insert after 60']")
+    page.click("text=Suppose so")
+    altered.locator("text=445").wait_for()
+    page.click("[aria-label='Insert nothing after 60']")
+    altered.locator("text=385").wait_for()
+
+
+def test_an_event_leads_to_its_undo_and_to_history_without_it(watched: Watched) -> None:
+    page = watched.open("/s/main/timeline?at=55")
+    watched.waits_for("55")
+    page.click(".detail .tools >> text=undo")
+    page.wait_for_url(re.compile("/branches.*at=55.*view=undo"))
+    page.wait_for_selector(".writes li")
+    page.go_back()
+    watched.waits_for("55")
+    page.click(".detail .tools >> text=what if without")
+    page.wait_for_url(re.compile("/whatif.*stream=account-0.*without=55"))
+    page.wait_for_selector(".what-row[aria-current].off[data-position='55']")
+    page.wait_for_selector("[role=tree][aria-label='State as it would be']")
 
 
 def test_a_reader_is_told_why_not(browser: Any, url: str) -> None:

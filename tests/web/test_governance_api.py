@@ -364,13 +364,15 @@ def test_audit_entries_are_shown_to_those_who_may_see_them(client: httpx2.Client
     assert (gone["action"], gone["resource"]) == ("Delete", "v1/branches/audited")
     assert (refused["result"], refused["details"]["outcome"]) == ("Failure", "refused")
     assert (made["result"], made["details"]["operation"]) == ("Success", "create_branch")
-    pages: list[list[Any]] = []
-    cursor: int | None = None
-    while cursor is not None or not pages:
-        page = asked(limit=2, **({} if cursor is None else {"cursor": cursor}))
-        pages.append(page["entries"])
-        cursor = page["next"]
-    assert pages == [[gone, refused], [made]]
+    entries = [gone, refused, made]
+    for order, expected in (("backwards", entries), ("forwards", entries[::-1])):
+        pages: list[list[Any]] = []
+        cursor: int | None = None
+        while cursor is not None or not pages:
+            page = asked(limit=2, order=order, **({} if cursor is None else {"cursor": cursor}))
+            pages.append(page["entries"])
+            cursor = page["next"]
+        assert pages == [expected[:2], expected[2:]]
     assert asked(action="Delete", resource="v1/branches")["entries"] == [gone]
     assert asked(result="Failure")["entries"] == [refused]
     assert asked(**{"from": refused["timestamp"]})["entries"] == [gone, refused]
@@ -436,6 +438,7 @@ REFUSED: list[tuple[str, str, Any, tuple[int, str]]] = [
     ("POST", "/commands/Withdraw", {"account": "", "amount": 1}, (400, "bad-request")),
     ("GET", "/audit?action=Deleted", None, (400, "bad-request")),
     ("GET", "/audit?limit=0", None, (400, "bad-request")),
+    ("GET", "/audit?order=sideways", None, (400, "bad-request")),
     ("GET", "/audit?user=", None, (400, "bad-request")),
     ("GET", "/audit?from=one%20fine%20day", None, (400, "bad-request")),
     ("GET", "/proofs/0", None, (400, "bad-request")),

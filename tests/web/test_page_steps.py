@@ -34,6 +34,14 @@ _PRESS: Final = """async ([key, times]) => {
         if (left % 5 === 0) await new Promise((done) => setTimeout(done));
     }
 }"""
+_SCRUB: Final = """async (times) => {
+    const slider = document.querySelector(".scrubber input");
+    for (let left = times; left > 0; left--) {
+        slider.value = 26 + times - left + 1;
+        slider.dispatchEvent(new InputEvent("input", { bubbles: true }));
+        await new Promise((done) => setTimeout(done));
+    }
+}"""
 
 
 class Ticked(Event):
@@ -124,6 +132,32 @@ def test_a_thousand_steps_leave_a_small_page(watched: Watched, view: str) -> Non
     watched.waits_for("1,026")
     assert page.evaluate("document.querySelectorAll('*').length") < 3_000
     page.wait_for_url(re.compile("at=1026"))
+
+
+def held_by(page: Any) -> dict[str, float]:
+    """What a page holds, once what it doesn't need was collected: bytes, nodes and listeners."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable")
+    devtools.send("HeapProfiler.collectGarbage")
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    devtools.detach()
+    return {one["name"]: one["value"] for one in metrics}
+
+
+@pytest.mark.parametrize("address", ["timeline?at=26", "state?at=26&fold=numbers&category=order"])
+def test_a_thousand_steps_hold_on_to_nothing(watched: Watched, address: str) -> None:
+    page = watched.open(f"/s/main/{address}")
+    slowly = _PRESS.replace("left % 5 === 0", "true")
+    page.evaluate(slowly, ["j", 500])  # these fill what is remembered of answers
+    before = held_by(page)
+    page.evaluate(slowly, ["j", 500])
+    page.evaluate(slowly, ["k", 500])
+    page.evaluate(_SCRUB, 500)
+    page.wait_for_url(re.compile("at=526"))
+    after = held_by(page)
+    assert after["Nodes"] < before["Nodes"] + 2_000
+    assert after["JSEventListeners"] < before["JSEventListeners"] + 50
+    assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] + 4e6
 
 
 def test_each_of_two_quick_presses_is_a_step_of_the_state(watched: Watched) -> None:

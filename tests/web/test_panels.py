@@ -245,6 +245,49 @@ def test_history_is_debugged_by_the_keyboard(watched: Watched) -> None:
     assert page.locator(".printed code").nth(1).inner_text() == "9"
 
 
+def test_places_in_history_are_found_by_condition_and_by_what_was_written(
+    watched: Watched,
+) -> None:
+    page = watched.open("/s/main/debug?at=20&fold=account&stream=account-4")
+    page.wait_for_selector(".stopped:has-text('at 19')")
+    page.keyboard.press("f")
+    page.keyboard.type("balance > 200\n")
+    page.wait_for_selector(".stopped:has-text('at 44')")  # 4 + 9 + … + 44 is 216
+    page.wait_for_url(re.compile("seek=balance"))
+    page.select_option("[aria-label=Which]", "first")
+    page.click(".seek >> text=Find")
+    page.wait_for_selector(".stopped:has-text('at 44')")
+    page.fill("[name=seek]", "balance")
+    page.keyboard.press("Escape")
+    page.keyboard.press("]")
+    page.wait_for_selector(".stopped:has-text('at 49')")
+    page.keyboard.press("[")
+    page.wait_for_selector(".stopped:has-text('at 44')")
+    page.click("text=Last write")
+    page.wait_for_selector(".stopped:has-text('at 39')")
+    page.fill("[name=seek]", "balance > 9999")
+    page.click(".seek >> text=Find")
+    page.wait_for_selector("text=There is no such place")
+    page.fill("[name=seek]", "balance >")
+    page.click(".seek >> text=Find")
+    page.wait_for_selector(".problem")
+
+
+def test_entries_are_shown_the_oldest_first(watched: Watched) -> None:
+    page = watched.open("/s/main/audit?action=Create")
+    rows = page.locator(".grid tbody tr td:first-child")
+    page.wait_for_selector(".grid tr.on")
+    newest_first = rows.all_inner_texts()
+    what = page.locator(".grid tbody tr .what").all_inner_texts()
+    page.select_option("[aria-label=Order]", "forwards")
+    page.wait_for_url(re.compile("order=forwards"))
+    expect(page.locator(".grid tbody tr .what")).to_have_text(what[::-1])
+    assert rows.all_inner_texts() == newest_first[::-1]
+    page.keyboard.press("Escape")
+    page.keyboard.press("r")
+    expect(page.locator(".grid tbody tr .what")).to_have_text(what)
+
+
 def test_a_reader_is_told_why_nothing_can_be_done(reader: Watched) -> None:
     page = reader.open("/s/main/projections?projection=balances")
     assert "needs the scope “operate”" in page.locator(".reasons").inner_text()

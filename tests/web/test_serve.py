@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from everwhen_verify.notes import Signer
 APP = """
 from endless import ENDLESS
 import msgspec
-from everwhen import Decisions, Event, EventTypes, Fold, Query, StateOf
+from everwhen import Decisions, Event, EventTypes, Fold, Projection, Query, StateOf
+from everwhen import TableProjection
 from everwhen.merging import Invariant
 from everwhen.undo import Compensations
 from everwhen.web import application, create_app
@@ -59,6 +61,12 @@ def undone(event):
     return Placed(-event.amount)
 
 TYPES = EventTypes(Placed)
+orders = TableProjection("orders", ["CREATE TABLE {orders} (amount INT)"])
+kept = [Projection(total), orders]
+
+@orders.on(Placed)
+def counted(tables, placed):
+    tables.execute("INSERT INTO {orders} VALUES (?)", (placed.event.amount,))
 
 def app(store, **given):
     return create_app(store, folds={"total": total}, **given)
@@ -67,6 +75,7 @@ BROWSER = """#!/bin/sh
 echo "$1" > opened-argument
 cp "${1#file://}" opened-page
 """
+MODELS = ("orders", "total")
 EVENT = {"events": [{"type": "Placed", "data": {"amount": 9}}]}
 
 
@@ -106,6 +115,7 @@ def program(path: Path) -> Iterator[Any]:
                 *["--app", "shop:app", "--log", "shop.db-log"],
                 *["--decisions", "shop:decisions", "--invariants", "shop:rules"],
                 *["--compensations", "shop:undoing", "--events", "shop:TYPES"],
+                *["--projection", "shop:kept"],
             ],
         ],
         cwd=folder,
@@ -138,12 +148,14 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
         about = client.get("/v1", headers=bearer(token)).json()
         assert about["scopes"] == ["append", "operate", "read"]
         assert "total" in about["folds"]
-        parts = {"audit", "commands", "compensations", "decisions", "invariants", "log"}
+        parts = {"audit", "commands", "compensations", "decisions", "invariants", "log", "runner"}
         assert set(about["governance"]) == parts
         proof = client.get("/v1/proofs/1", headers=bearer(token))
         assert proof.text.startswith("c2sp.org/tlog-proof@v1")
         posted = client.post("/v1/streams/order-2/events", json=EVENT, headers=bearer(token))
         assert posted.status_code == 201
+        kept = {one: _kept(client, token, one, posted.json()["position"]) for one in MODELS}
+        assert kept == {"orders": "live", "total": "memory"}
         assert token not in argument.read_text()
         assert token in path.with_name("opened-page").read_text()
         assert token not in Path(f"/proc/{program.pid}/cmdline").read_text()
@@ -163,6 +175,18 @@ def test_a_server_from_its_url_to_its_end(program: Any, path: Path, shell: Shell
     with open_store(path, events=[AuditEntry], vault=PLAINTEXT) as store:
         entries = [found.event for found in store.read(Query().category("audit"))]
     assert [(entry.user, entry.result.value) for entry in entries] == [("local", "Success")]
+
+
+def _kept(client: httpx2.Client, token: str, name: str, position: int) -> str:
+    """How a projection is kept, once it is at the position."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        found = client.get("/v1/projections", headers=bearer(token)).json()["projections"]
+        (one,) = [one for one in found if one["name"] == name]
+        if one["position"] >= position:
+            return str(one["state"])
+        time.sleep(0.05)
+    raise AssertionError(found)
 
 
 def test_a_log_beside_the_store_is_served_unasked(path: Path) -> None:
@@ -220,6 +244,9 @@ def test_what_makes_no_sense_is_said(shell: Shell, path: Path, tmp_path: Path) -
     assert shell("serve", path, "--tokens", tmp_path / "none").code == 66
     assert shell("serve", path, "--log", tmp_path / "none").code == 66
     assert shell("serve", path, "--tokens", "env:NONE").code == 66
+    refused = shell("serve", path, "--projection", "tests.web.governed:balances")
+    assert "'balances' keeps tables; give --write too" in refused.err
+    assert "a TableProjection, or a list" in shell("serve", path, "--projection", "json:loads").err
     assert "a function that takes a store" in shell("serve", path, "--app", "json:decoder").err
     with_password = shell("serve", "postgresql://anna:s3cr3t@127.0.0.1:1/shop", "--port", "0")
     assert with_password.code != 0

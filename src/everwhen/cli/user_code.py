@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +54,27 @@ def application(named: str) -> Callable[..., Any]:
 
 def derivations(named: Iterable[str]) -> list[Fold[Any] | Projection[Any] | TableProjection]:
     """The folds and projections that ``--of`` names, each by itself or several in a collection."""
-    found: list[Fold[Any] | Projection[Any] | TableProjection] = []
-    for name in named:
-        given = _imported(name, "--of")
-        several = [given]
-        if isinstance(given, Iterable) and not isinstance(given, str | bytes):
-            several = list(given)
-        for one in several:
-            if not isinstance(one, Fold | Projection | TableProjection):
-                raise _expected(
-                    "--of", name, "a Fold, a Projection, a TableProjection, or a list of them", one
-                )
-            found.append(one)
-    return found
+    kinds = (Fold, Projection, TableProjection)
+    what = "a Fold, a Projection, a TableProjection, or a list of them"
+    return [one for name in named for one in _each(name, "--of", kinds, what)]
+
+
+def projections(named: Iterable[str]) -> list[Projection[Any] | TableProjection]:
+    """What ``--projection`` names, each by itself or several in a collection."""
+    kinds = (Projection, TableProjection)
+    what = "a Projection, a TableProjection, or a list of them"
+    return [one for name in named for one in _each(name, "--projection", kinds, what)]
+
+
+def _each(named: str, option: str, kinds: tuple[type, ...], what: str) -> Iterator[Any]:
+    given = _imported(named, option)
+    several = [given]
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        several = list(given)
+    for one in several:
+        if not isinstance(one, kinds):
+            raise _expected(option, named, what, one)
+        yield one
 
 
 def compensations(named: str) -> Compensations:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from everwhen.merkle.aio import MerkleLog  # needs a library that not everybody has
 
 
-_OPTIONS: Final = ("decisions", "invariants", "compensations", "log")
+_OPTIONS: Final = {
+    **{name: f"--{name}" for name in ("decisions", "invariants", "compensations", "log")},
+    "runner": "--projection",
+}
 """What ``everwhen serve`` takes, too."""
 
 
@@ -41,7 +44,7 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
 
 def missing(what: str, option: str) -> UnsupportedError:
     """What is raised where something was not given."""
-    more = f", or with --{option}" if option in _OPTIONS else ""
+    more = f", or with {_OPTIONS[option]}" if option in _OPTIONS else ""
     return UnsupportedError(
         f"the server was started without {what}; start it with create_app(store, "
         f"governance=Governance({option}=…)){more}"

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from posixpath import dirname, join, normpath
 from typing import Final
 
 import msgspec
@@ -33,6 +34,10 @@ _MEDIA: Final[Mapping[str, str]] = {
     ".txt": "text/plain",
 }
 _COMMENT_LINE: Final = re.compile(rb"^[ \t]*(?://|/\*\*| \* | \*/).*$", re.MULTILINE)
+_IMPORT: Final = re.compile(r"""(?:^|[;\s}])(?:import|export)\b[^"';]*?from\s*["']([^"']+)["']""")
+"""What a module needs to run; ``import()``, which loads a screen as it is opened, is none of it."""
+_FIRST: Final = "timeline"
+"""The screen at the root."""
 _DEEP: Final = "../../"
 """From a screen's address, ``/s/{branch}/{screen}``, to where the application is."""
 
@@ -52,15 +57,29 @@ class PageFiles(msgspec.Struct, frozen=True):
     digest: str
     index: str
 
-    def shell(self, root: str) -> bytes:
-        """The page's HTML for an address from which ``root`` leads to the application."""
+    def shell(self, root: str, screen: str) -> bytes:
+        """The page's HTML for an address from which ``root`` leads to the application.
+
+        It names every module that the screen needs, so that none waits for another one.
+        """
         static = f"{root}static/{self.digest}/"
         modules = "".join(
             f'<link rel="modulepreload" href="{static}{path}">\n'
-            for path in sorted(self.found)
-            if path.endswith(".js")
+            for path in sorted(self.needed("app.js", f"screens/{screen}.js"))
         )
         return self.index.replace("{static}", static).replace("{modules}", modules).encode()
+
+    def needed(self, *paths: str) -> set[str]:
+        """The modules, of those that there are, and all that they import."""
+        needed: set[str] = set()
+        asked = [path for path in paths if path in self.found]
+        while asked:
+            path = asked.pop()
+            if path not in needed:
+                needed.add(path)
+                text = self.found[path].content.decode()
+                asked += (normpath(join(dirname(path), one)) for one in _IMPORT.findall(text))
+        return needed
 
 
 @cache
@@ -89,10 +108,12 @@ def _read(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
 
 
 async def _page(request: Request) -> Response:
-    root = _DEEP if "screen" in request.path_params else ""
+    screen = request.path_params.get("screen")
+    root, screen = ("", _FIRST) if screen is None else (_DEEP, screen)
     found = page_files()
-    tag = found.digest + ("-screen" if root else "")
-    return tagged_answer(request, lambda: found.shell(root), tag, media="text/html")
+    return tagged_answer(
+        request, lambda: found.shell(root, screen), found.digest, media="text/html"
+    )
 
 
 async def _file(request: Request) -> Response:

@@ -22,6 +22,8 @@ from everwhen.errors import DeclarationError
 from everwhen.merging import Invariant
 from everwhen.merkle.tile_stores import CHECKPOINT, TileFolder
 from everwhen.privacy import PLAINTEXT, Vault
+from everwhen.projections import Projection, TableProjection
+from everwhen.projections.aio import ProjectionRunner
 from everwhen.state import Fold
 from everwhen.undo import Compensations
 from everwhen.vocabulary.personal_data import Plaintext
@@ -47,8 +49,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """What is served, to whom, and how.
 
     ``app`` is given the open store and what `create_app` gets beside it, and returns what that
-    makes. ``log`` is the folder of a signed log; without it, the one beside ``store_file`` is
-    served, if it is there.
+    makes. ``projections`` are kept up to date while it serves. ``log`` is the folder of a signed
+    log; without it, the one beside ``store_file`` is served, if it is there.
     """
 
     location: str
@@ -59,6 +61,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Decisions | None = None
     invariants: Sequence[Invariant[Any]] = ()
     compensations: Compensations | None = None
+    projections: Sequence[Projection[Any] | TableProjection] = ()
     log: Path | None = None
     store_file: Path | None = None
     app: Callable[..., Any] | None = None
@@ -109,7 +112,11 @@ async def serve(served: Served, listening: socket.socket, started: Callable[[], 
         store = await opened.enter_async_context(await _store(served))
         if served.branch is not None and served.branch != store.name:
             store = await opened.enter_async_context(await store.branch(served.branch))
-        app = await _application(served, store)
+        runner: ProjectionRunner | None = None
+        if served.projections:
+            runner = ProjectionRunner(store, served.projections)
+            await opened.enter_async_context(runner)
+        app = await _application(served, store, runner)
         config = uvicorn.Config(
             app,
             http=CarefulConnection,
@@ -141,7 +148,7 @@ async def _store(served: Served) -> Store:
     )
 
 
-async def _application(served: Served, store: Store) -> Guards:
+async def _application(served: Served, store: Store, runner: ProjectionRunner | None) -> Guards:
     given: dict[str, Any] = {
         "access": TokenAccess(served.tokens, most=served.scopes, behind_tls=served.behind_tls),
         "allowed_hosts": (*LOOPBACK_NAMES, *served.allowed_hosts),
@@ -149,7 +156,7 @@ async def _application(served: Served, store: Store) -> Guards:
     }
     if served.is_audited:
         given["audit"] = AuditLog(store, policy=lambda _: [AuditFilter()])
-    governance = _governance(served, store)
+    governance = _governance(served, store, runner)
     if governance != Governance():
         given["governance"] = governance
     if served.folds:
@@ -163,12 +170,13 @@ async def _application(served: Served, store: Store) -> Guards:
     return app
 
 
-def _governance(served: Served, store: Store) -> Governance:
+def _governance(served: Served, store: Store, runner: ProjectionRunner | None) -> Governance:
     decisions = served.decisions
     return Governance(
         decisions=decisions,
         invariants=served.invariants,
         compensations=served.compensations,
+        runner=runner,
         commands=None if decisions is None else CommandBus(store, decisions),
         log=_signed_log(served, store),
     )

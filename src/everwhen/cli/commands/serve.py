@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from everwhen import Projection, TableProjection
 from everwhen.cli import user_code
 from everwhen.cli.exit_codes import BUSY, NO_INPUT, USAGE, CommandStop
 from everwhen.cli.option_groups import expanded
@@ -146,6 +147,14 @@ class DeclaredOptions:
             help="Your Compensations: which event undoes which other.",
         ),
     ] = None
+    projection_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--projection",
+            metavar="MODULE:NAME",
+            help="Keep your own projection, or a list of them, up to date. Repeat for several.",
+        ),
+    ] = None
     log: LogOption = None
     app: Annotated[
         str | None,
@@ -178,6 +187,7 @@ def serve(
         from everwhen.web.serving import Served, is_loopback, listen
         from everwhen.web.serving import serve as serving
     _check(address, rights, is_remote=not is_loopback(address.host))
+    projections = _projections(declared, rights)
     check_exists(store)
     secret, tokens = _tokens(rights)
     with ExitStack() as held:
@@ -190,6 +200,7 @@ def serve(
             events=user_code.event_types(declared.events),
             vault=vault,
             folds=[user_code.fold(named) for named in declared.fold_ or ()],
+            projections=projections,
             app=None if declared.app is None else user_code.application(declared.app),
             **_governance(store, declared),
             scopes=_scopes(rights),
@@ -242,6 +253,17 @@ def _check(address: AddressOptions, rights: RightsOptions, *, is_remote: bool) -
             f"{', '.join(missing)}",
             USAGE,
         )
+
+
+def _projections(
+    declared: DeclaredOptions, rights: RightsOptions
+) -> list[Projection[Any] | TableProjection]:
+    """Raises `CommandStop` where there are tables to keep, and nothing may be written."""
+    found = user_code.projections(declared.projection_ or ())
+    tables = [one.name for one in found if isinstance(one, TableProjection)]
+    if tables and not rights.write:
+        raise CommandStop(f"--projection: {tables[0]!r} keeps tables; give --write too", USAGE)
+    return found
 
 
 def _governance(store: str, declared: DeclaredOptions) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from starlette.responses import Response
@@ -19,7 +19,8 @@ from everwhen.web.problems import FORBIDDEN, UNAUDITED, UNSUPPORTED
 class AuditAsked(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Entries that fit all that is given: ``resource`` stands for all below it, too.
 
-    ``from`` is inclusive, ``to`` is not. ``cursor`` is the last page's ``next``.
+    ``from`` is inclusive, ``to`` is not. ``order`` is that of the log (``forwards``) or the newest
+    first. ``cursor`` is the last page's ``next``, for the same order.
     """
 
     user: str | None = None
@@ -30,6 +31,7 @@ class AuditAsked(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=
     text: str | None = None
     since: str | None = msgspec.field(name="from", default=None)
     until: str | None = msgspec.field(name="to", default=None)
+    order: Literal["forwards", "backwards"] = "backwards"
     cursor: Count | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
 
@@ -48,14 +50,14 @@ class AuditAsked(NoParameters, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class AuditEntries(msgspec.Struct, frozen=True):
-    """A page of entries, the newest first; ``next`` is the cursor of the next page, if any."""
+    """A page of entries, in the order asked for; ``next`` is the next page's cursor, if any."""
 
     entries: list[AuditRecordForm]
     next: int | None
 
 
 async def read_audit(call: ApiCall[AuditAsked]) -> Response:
-    """Entries of the audit log, the newest first: those that its policy lets the caller see.
+    """Entries of the audit log: those that its policy lets the caller see.
 
     An attempt to see others is forbidden, and recorded.
     """
@@ -66,7 +68,11 @@ async def read_audit(call: ApiCall[AuditAsked]) -> Response:
             "audit=AuditLog(…))"
         )
     page = await audit.query(
-        asked.filter(), by=call.by.name, limit=asked.limit, cursor=asked.cursor
+        asked.filter(),
+        by=call.by.name,
+        limit=asked.limit,
+        cursor=asked.cursor,
+        oldest_first=asked.order == "forwards",
     )
     entries = [audit_record_form(record) for record in page.records]
     return json_answer(AuditEntries(entries, page.cursor))

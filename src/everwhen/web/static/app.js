@@ -7,6 +7,7 @@ import { Help, Palette, Toasts } from "./components/overlays.js";
 import { copy, Empty, Link, Loading, ProblemBox } from "./components/parts.js";
 import { Strip } from "./components/strip.js";
 import { offer, overlay } from "./keys.js";
+import { foresee, foreseeAll, Opened } from "./loading.js";
 import { SCREENS } from "./screens/index.js";
 import { complain, head, here, nextTheme, overview, overviewProblem, pin, reload, step } from "./store.js";
 import { count, shown } from "./text.js";
@@ -15,7 +16,7 @@ import { branch, go, move, param, screenName } from "./url.js";
 const current = () => SCREENS.find((one) => one.name === screenName.value);
 
 const Tabs = () => html`<nav class="tabs" aria-label="Screens">
-  ${SCREENS.map((one) => html`<${Link} key=${one.name} to=${() => ({ screen: one.name, view: null })} aria-current=${one.name === screenName.value ? "page" : undefined} title=${`${one.title} (${one.key})`}>
+  ${SCREENS.map((one) => html`<${Link} key=${one.name} to=${() => ({ screen: one.name, view: null })} aria-current=${one.name === screenName.value ? "page" : undefined} title=${`${one.title} (${one.key})`} onPointerEnter=${() => foresee(one)} onFocus=${() => foresee(one)}>
     <${Icon} name=${one.name} /><span>${one.title}</span><//>`)}
 </nav>`;
 
@@ -37,10 +38,9 @@ function Body() {
       : html`<${ProblemBox} problem=${overviewProblem.value} again=${reload} />`}</main>`;
   if (!screen) return html`<main id="main" class="alone"><${Empty}><h1>There is no screen “${shown(screenName.value)}”</h1><${Link} to=${{ screen: "timeline" }}>To the timeline<//><//></main>`;
   if (!overview.value) return html`<main id="main" class="alone"><${Loading} /></main>`;
-  const { Screen } = screen;
   return html`<main id="main" class=${`screen ${screen.name}`}><h1 class="sr">${screen.title}</h1>
     ${screen.hasStrip && head.value.position > 0 && html`<${Strip} height=${screen.name === "timeline" ? 104 : 64} />`}
-    ${head.value.position === 0 && screen.hasStrip ? html`<${Empty}><h2>No events yet</h2><p>They appear here as soon as they are recorded.</p><//>` : html`<${Screen} key=${screen.name} />`}</main>`;
+    ${head.value.position === 0 && screen.hasStrip ? html`<${Empty}><h2>No events yet</h2><p>They appear here as soon as they are recorded.</p><//>` : html`<${Opened} key=${screen.name} screen=${screen} />`}</main>`;
 }
 
 function App() {
@@ -77,6 +77,11 @@ offer(
 effect(() => {
   document.title = `${current()?.title ?? "Everwhen"} · ${shown(overview.value?.name ?? branch.value)} · Everwhen`;
 });
+effect(() => {
+  const screen = current();
+  if (screen) foresee(screen);
+});
+effect(() => overview.value && foreseeAll());
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 const root = document.getElementById("app");
 root.replaceChildren();

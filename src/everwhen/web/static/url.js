@@ -3,7 +3,7 @@ import { batch, computed, signal } from "./dom.js";
 
 export const ROOT = new URL("../../", import.meta.url);
 export const SEVERAL = new Set(["category", "type", "tag", "break", "eval"]);
-const ORDER = ["at", "fold", "stream", "category", "type", "tag", "filter", "as_of", "as_at", "pin", "view", "path", "watch", "from", "to", "pick", "with", "event", "without", "edits", "q"];
+const ORDER = ["at", "fold", "stream", "category", "type", "tag", "filter", "as_of", "as_at", "pin", "view", "path", "watch", "from", "to", "pick", "with", "event", "without", "edits", "inserts", "seek", "q"];
 const SETTLE_MS = 150; // browsers refuse hundreds of changes of an address within seconds
 
 function read() {

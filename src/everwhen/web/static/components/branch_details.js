@@ -1,7 +1,7 @@
 // One branch: what it is, what was written on it last; made and deleted.
 import { html, useState } from "../dom.js";
 import { ask, post, urlOf, useAsked } from "../api.js";
-import { here, reload, toast } from "../store.js";
+import { here, toast } from "../store.js";
 import { count, listTime, plural, shown, timeText } from "../text.js";
 import { branch, go } from "../url.js";
 import { Act, lacks, Reasons } from "./allowed.js";
@@ -10,7 +10,7 @@ import { useEventAt } from "./header.js";
 import { Icon } from "./icons.js";
 import { Dialog } from "./overlays.js";
 import { Link, Loading, ProblemBox, StreamName, TypeName } from "./parts.js";
-import { written } from "./plans.js";
+import { useCarriedOut, written } from "./plans.js";
 
 /** Events as links to where they are, on their branch. */
 export function EventLinks({ events, of, mark, label }) {
@@ -62,33 +62,21 @@ export function BranchDetails({ lane, lanes, merges, onMake, onDelete, onOpen })
 /** Asks for a name, and makes a branch where we are; after the commit, where that is inside one. */
 export function MakeBranch({ onClose }) {
   const [name, setName] = useState("");
-  const [problem, setProblem] = useState(null);
-  const [working, setWorking] = useState(false);
   const event = useEventAt(here.value);
   const commit = useAsked(event ? urlOf(`/commits/${event.commit_id}`) : null, { keep: true }).data;
   const end = Math.max(here.value ?? 0, commit?.position ?? 0);
-  const submit = async (submitted) => {
-    submitted.preventDefault();
-    setWorking(true);
-    setProblem(null);
-    try {
-      const made = await post("/branches", { name: name.trim(), at: String(end) });
-      written.value++;
-      await reload();
-      toast(`There is a branch ${made.name}`, `from position ${count(made.fork_position)} on`, "done");
-      onClose();
-      go({ pick: made.name, with: null, view: null });
-    } catch (error) {
-      setProblem(error);
-      setWorking(false);
-    }
-  };
-  return html`<${Dialog} label="New branch" class="asks" onClose=${onClose}><form onSubmit=${submit}>
+  const { run, working, failed } = useCarriedOut(async () => {
+    const made = await post("/branches", { name: name.trim(), at: String(end) });
+    toast(`There is a branch ${made.name}`, `from position ${count(made.fork_position)} on`, "done");
+    onClose();
+    go({ pick: made.name, with: null, view: null });
+  });
+  return html`<${Dialog} label="New branch" class="asks" onClose=${onClose}><form onSubmit=${(event) => (event.preventDefault(), run())}>
     <h2>New branch</h2>
     <p>It begins on <bdi><b>${shown(branch.value)}</b></bdi> after position <b>${count(end)}</b>${event && html`<span class="dim">, ${listTime(event.recorded_at)}</span>`}. What is written on it never appears on ${shown(branch.value)} unless it is merged.</p>
     ${end > (here.value ?? 0) && html`<p class="dim">Position ${count(here.value)} is inside a commit, which is on a branch as a whole: so the branch begins at its end.</p>`}
     <label class="field large"><span class="sr">Its name</span><input autofocus value=${name} onInput=${(e) => setName(e.target.value)} placeholder="Its name, such as plan-b" autocomplete="off" spellcheck="false" maxlength="120" /></label>
-    ${problem && html`<${ProblemBox} problem=${problem} />`}
+    ${failed && html`<${ProblemBox} problem=${failed} />`}
     <p class="buttons"><button type="button" class="quiet" onClick=${onClose}>Cancel</button><button class="act" disabled=${working || !name.trim()}>Make the branch</button></p>
   </form><//>`;
 }
@@ -98,31 +86,20 @@ export function DeleteBranch({ lane, lanes, onClose }) {
   const below = (name) => lanes.filter((one) => one.parent === name).flatMap((one) => [one, ...below(one.name)]);
   const children = below(lane.name);
   const [agreed, setAgreed] = useState(false);
-  const [problem, setProblem] = useState(null);
-  const [working, setWorking] = useState(false);
   const own = [lane, ...children].reduce((sum, one) => sum + one.head - one.fork_position, 0);
-  const submit = async (submitted) => {
-    submitted.preventDefault();
-    setWorking(true);
-    try {
-      const url = urlOf(`/branches/${encodeURIComponent(lane.name)}`, children.length ? { with_children: "true" } : {}, "main");
-      const { deleted } = await ask(url, { method: "DELETE" });
-      const isHere = deleted.some((one) => one.name === branch.value);
-      written.value++;
-      onClose();
-      toast(deleted.length === 1 ? `Branch ${lane.name} is deleted` : `${plural(deleted.length, "branch", "branches")} are deleted`, "", "done");
-      go({ pick: lane.parent, with: null, ...(isHere ? { branch: lane.parent, at: null } : {}) });
-      if (!isHere) await reload();
-    } catch (error) {
-      setProblem(error);
-      setWorking(false);
-    }
-  };
-  return html`<${Dialog} label="Delete the branch" class="asks" onClose=${onClose}><form onSubmit=${submit}>
+  const { run, working, failed } = useCarriedOut(async () => {
+    const url = urlOf(`/branches/${encodeURIComponent(lane.name)}`, children.length ? { with_children: "true" } : {}, "main");
+    const { deleted } = await ask(url, { method: "DELETE" });
+    const isHere = deleted.some((one) => one.name === branch.value);
+    toast(deleted.length === 1 ? `Branch ${lane.name} is deleted` : `${plural(deleted.length, "branch", "branches")} are deleted`, "", "done");
+    onClose();
+    go({ pick: lane.parent, with: null, ...(isHere ? { branch: lane.parent, at: null } : {}) });
+  });
+  return html`<${Dialog} label="Delete the branch" class="asks" onClose=${onClose}><form onSubmit=${(event) => (event.preventDefault(), run())}>
     <h2>Delete <bdi>${shown(lane.name)}</bdi>?</h2>
     <p>${own ? html`<b>${plural(own, "event")}</b> that ${own === 1 ? "was" : "were"} written on it ${own === 1 ? "is" : "are"} lost for good.` : "Nothing was written on it."} ${shown(lane.parent)}, and what was merged, stays as it is.</p>
     ${children.length > 0 && html`<label class="check"><input type="checkbox" checked=${agreed} onChange=${(e) => setAgreed(e.target.checked)} /><span>Also delete what forks off it: ${children.map((one, index) => html`${index ? ", " : ""}<bdi><b>${shown(one.name)}</b></bdi>`)}</span></label>`}
-    ${problem && html`<${ProblemBox} problem=${problem} />`}
+    ${failed && html`<${ProblemBox} problem=${failed} />`}
     <p class="buttons"><button type="button" autofocus class="quiet" onClick=${onClose}>Keep it</button><button class="act danger" disabled=${working || (children.length > 0 && !agreed)}>Delete the branch</button></p>
   </form><//>`;
 }

@@ -45,6 +45,8 @@ export function EventDetail({ event, mates = [] }) {
       <${CopyButton} what="a test" text=${async () => asTest(event, await surroundings(event))}>as test<//>
       <${CopyButton} what="a command" text=${() => asCommand("read", event)}>as command<//>
       <${CopyButton} what="the link" text=${() => new URL(hrefOf({ at: event.position }), location.href).href}>link<//>
+      <${Link} class="quiet" to=${{ screen: "whatif", at: null, stream: event.stream, without: event.position, edits: null, inserts: null, event: event.position, view: null, path: null }}><${Icon} name="whatif" size=${13} />what if without<//>
+      <${Link} class="quiet" to=${{ screen: "branches", at: event.position, view: "undo", of: null, do: null }}><${Icon} name="undo" size=${13} />undo<//>
     </div>
     <h3>Data</h3>
     ${event.data !== null && typeof event.data === "object" && Object.keys(event.data).length

@@ -10,11 +10,6 @@ import { complain, here } from "../store.js";
 import { brief, count, isErased, isSealed, listTime, shown, timeText } from "../text.js";
 import { go, param } from "../url.js";
 
-export const name = "audit";
-export const title = "Audit";
-export const key = "9";
-export const hasStrip = false;
-
 const FIELDS = ["user", "action", "resource", "result", "text"];
 const ACTIONS = ["Create", "Read", "Update", "Delete", "Login", "Logout", "PermissionGrant", "PermissionRevoke", "ConfigChange", "SecurityEvent"];
 const RESULTS = { Success: ["✓", "good"], Failure: ["✕", "bad"], PartialSuccess: ["◐", "warns"] };
@@ -33,13 +28,16 @@ function Asked() {
   const input = (name, hint) => html`<label class="field"><span class="sr">${hint}</span><input name=${name} key=${name + param(name).value} id=${name === "user" ? "filter" : undefined} defaultValue=${param(name).value ?? ""} placeholder=${hint} autocomplete="off" spellcheck="false" /></label>`;
   const select = (name, hint, options) => html`<select name=${name} aria-label=${hint} onChange=${(event) => go({ [name]: event.target.value || null, entry: null })}><option value="">${hint}</option>${options.map((one) => html`<option value=${one} selected=${param(name).value === one}>${one}</option>`)}</select>`;
   return html`<div class="filters"><form onSubmit=${apply}>${input("user", "Who")}${input("resource", "What, and all below it")}${input("text", "In the reason and details")}
-    ${select("action", "any action", ACTIONS)}${select("result", "any result", Object.keys(RESULTS))}<button class="quiet">Filter</button>
+    ${select("action", "any action", ACTIONS)}${select("result", "any result", Object.keys(RESULTS))}
+    <select aria-label="Order" onChange=${(event) => go({ order: event.target.value || null, entry: null })}><option value="">newest first</option><option value="forwards" selected=${isForwards()}>oldest first</option></select><button class="quiet">Filter</button>
     ${FIELDS.some((name) => param(name).value) && html`<button type="button" class="quiet" onClick=${() => go(Object.fromEntries([...FIELDS, "entry"].map((name) => [name, null])))}>All</button>`}</form></div>`;
 }
 
-/** Pages of entries, the newest first, as far as they were asked for. */
+const isForwards = () => param("order").value === "forwards";
+
+/** Pages of entries, as far as they were asked for. */
 function useEntries() {
-  const asked = urlOf("/audit", { ...Object.fromEntries(FIELDS.map((name) => [name, param(name).value])), limit: 100 }, "main");
+  const asked = urlOf("/audit", { ...Object.fromEntries([...FIELDS, "order"].map((name) => [name, param(name).value])), limit: 100 }, "main");
   const first = useAsked(asked);
   const [rest, setRest] = useState({ of: null, entries: [], next: null });
   const key = String(asked);
@@ -69,7 +67,7 @@ function Entries({ found, chosen }) {
     <tbody>${found.entries.map((entry) => html`<tr key=${entry.position} class=${entry === chosen ? "on" : ""} onClick=${() => go({ entry: entry.position, view: null }, { replace: true })}>
       <td class="dim">${listTime(entry.recorded_at)}</td><td>${entry.user ? html`<bdi>${shown(entry.user)}</bdi>` : html`<span class="dim">nobody</span>`}</td><td>${entry.action}</td>
       <td class="what"><button class="bare" aria-pressed=${entry === chosen}><bdi>${shown(entry.resource)}</bdi></button></td><td><${Result} result=${entry.result} /></td></tr>`)}</tbody></table>
-    ${found.next !== null && html`<p class="block"><button class="quiet" onClick=${found.more}>Older entries</button></p>`}</div>`;
+    ${found.next !== null && html`<p class="block"><button class="quiet" onClick=${found.more}>${isForwards() ? "Newer" : "Older"} entries</button></p>`}</div>`;
 }
 
 const Fact = ({ name, children }) => html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
@@ -169,6 +167,7 @@ export function Screen() {
   useEffect(() => offer(
     { keys: ["j", "ArrowDown"], title: "Next entry", group: "Audit", run: by(1) },
     { keys: ["k", "ArrowUp"], title: "Previous entry", group: "Audit", run: by(-1) },
+    { keys: ["r"], title: "Oldest first, or newest first", group: "Audit", run: () => go({ order: isForwards() ? null : "forwards", entry: null }) },
     { keys: ["o"], title: "The proof of this moment's event", group: "Audit", run: () => go({ view: "proof" }) },
     { keys: ["x"], title: "What is given up", group: "Audit", run: () => go({ view: "gone" }) },
   ), []);

@@ -14,11 +14,6 @@ import { head, toast } from "../store.js";
 import { shown } from "../text.js";
 import { branch, go, param } from "../url.js";
 
-export const name = "branches";
-export const title = "Branches";
-export const key = "5";
-export const hasStrip = false;
-
 const VIEWS = [["branch", "Branch"], ["events", "Compare events"], ["states", "Compare states"], ["merge", "Merge"], ["undo", "Undo"]];
 const ROOT = "main";
 

@@ -10,11 +10,6 @@ import { here, toast } from "../store.js";
 import { count, plural, shown, timeText } from "../text.js";
 import { branch, go, move, param, params } from "../url.js";
 
-export const name = "debug";
-export const title = "Debugger";
-export const key = "0";
-export const hasStrip = true;
-
 const KINDS = [["event", "event"], ["when", "condition"], ["path", "change of"]];
 const HINTS = { event: "BetPlaced on game-1 if event.amount > 5", when: "balance < 0", path: "players.hedy.balance" };
 const MOVES = [
@@ -22,6 +17,11 @@ const MOVES = [
   ["back", "◂ Back", "k", "One event back"],
   ["step", "Step ▸", "j", "One event on"],
   ["continue", "Continue ⇥", "c", "On to the next stop"],
+];
+const WHICH = ["next", "previous", "first", "last"];
+const WRITES = [
+  ["last-write", "⇤ Last write", "[", "Last write of the path before here"],
+  ["next-write", "Next write ⇥", "]", "Next write of the path"],
 ];
 
 /** A stop in the address is kind:text, and what it prints after =>. */
@@ -109,6 +109,36 @@ function Adding({ label, hint, button, id, onAdd, children }) {
   return html`<form class="trust" onSubmit=${add}>${children}<label class="field"><span class="sr">${label}</span><input name="text" id=${id} placeholder=${hint} autocomplete="off" spellcheck="false" /></label><button class="quiet">${button}</button></form>`;
 }
 
+/** To where a condition holds, or a path is written. */
+function Seeking({ busy, onMove }) {
+  const [which, setWhich] = useState(WHICH[0]);
+  const input = useRef(null);
+  const sought = () => {
+    const text = input.current.value.trim();
+    if (text) go({ seek: text });
+    else input.current.focus();
+    return text;
+  };
+  const find = (event) => {
+    event.preventDefault();
+    const expression = sought();
+    if (expression) onMove({ move: "find", expression, which });
+  };
+  const write = (move) => {
+    const path = sought();
+    if (path) onMove({ move, path });
+  };
+  const latest = useRef(write);
+  latest.current = write;
+  useEffect(() => offer(
+    { keys: ["f"], title: "Find where a condition holds", group: "Debugger", run: () => input.current.focus() },
+    ...WRITES.map(([move, , key, title]) => ({ keys: [key], title, group: "Debugger", run: () => latest.current(move) })),
+  ), []);
+  return html`<form class="trust seek" onSubmit=${find}><label class="field"><span class="sr">A condition or a path</span><input ref=${input} name="seek" key=${param("seek").value} defaultValue=${param("seek").value ?? ""} placeholder="balance < 0, or a path such as balance" autocomplete="off" spellcheck="false" /></label>
+    <select aria-label="Which" onChange=${(event) => setWhich(event.target.value)}>${WHICH.map((one) => html`<option key=${one} selected=${one === which}>${one}</option>`)}</select><button class="quiet" disabled=${busy} title="Find where the condition holds (f)">Find</button>
+    ${WRITES.map(([move, words, key, title]) => html`<button type="button" class="quiet" disabled=${busy} title=${`${title} (${key})`} onClick=${() => write(move)}>${words}</button>`)}</form>`;
+}
+
 const without = (name, one) => go({ [name]: params(name).filter((other) => other !== one) });
 const Remove = ({ name, one }) => html`<button class="quiet" aria-label=${`Remove ${shown(one)}`} onClick=${() => without(name, one)}>remove</button>`;
 
@@ -178,7 +208,7 @@ export function Screen() {
     { keys: ["o"], title: "Print in the past", group: "Debugger", run: () => (go({ view: "print" }), requestAnimationFrame(() => focus("print"))) },
   ), []);
   return html`<div class="panes even"><section class="pane" aria-label="Stops"><${SubjectChooser} subject=${subject} />
-      <div class="filters"><div class="line">${MOVES.map(([name, words, key, title]) => html`<button class="quiet" disabled=${busy} title=${`${title} (${key})`} onClick=${() => moved({ move: name })}>${words}</button>`)}</div></div>
+      <div class="filters"><div class="line">${MOVES.map(([name, words, key, title]) => html`<button class="quiet" disabled=${busy} title=${`${title} (${key})`} onClick=${() => moved({ move: name })}>${words}</button>`)}</div><${Seeking} busy=${busy} onMove=${moved} /></div>
       <div class="scrolled block" tabindex="0" role="region" aria-label="Debugger">
         ${problem && html`<${ProblemBox} problem=${problem} />`}
         <div role="status">${stop && html`<p class="stopped"><strong>${shown(stop.reason)}</strong> at ${count(stop.position)} ${stop.event && html`<span class="dim">${timeText(stop.event.recorded_at)}</span>`}</p>`}${stop?.error && html`<p class="failure">${shown(stop.error)}</p>`}</div>

@@ -10,11 +10,6 @@ import { here } from "../store.js";
 import { go, param } from "../url.js";
 import { matesOf, useSteps } from "./timeline.js";
 
-export const name = "events";
-export const title = "Events";
-export const key = "2";
-export const hasStrip = true;
-
 const MOST = { full: 70, commits: 90 }; // rows of more elements than those of other views
 const VIEWS = [["compact", "Compact"], ["full", "In full"], ["commits", "By commit"], ["lanes", "Lanes"]];
 

@@ -9,11 +9,6 @@ import { here, overview, ticks } from "../store.js";
 import { count, plural, shown, timeText } from "../text.js";
 import { go, move, param } from "../url.js";
 
-export const name = "find";
-export const title = "Find when";
-export const key = "4";
-export const hasStrip = true;
-
 const WHICH = [["first", "First"], ["last", "Last"], ["all", "All"], ["transitions", "Changes"]];
 
 /** Starts a search when there is a new one, and follows it. */

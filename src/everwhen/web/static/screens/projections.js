@@ -8,11 +8,6 @@ import { complain, head, toast } from "../store.js";
 import { count, durationText, plural, shown, timeText } from "../text.js";
 import { branch, go, move, param } from "../url.js";
 
-export const name = "projections";
-export const title = "Projections";
-export const key = "7";
-export const hasStrip = false;
-
 const LOOK_MS = 2000;
 const AT_ONCE = 100;
 const focused = (element) => element?.focus();

@@ -11,11 +11,6 @@ import { overview } from "../store.js";
 import { brief, count, plural, shown } from "../text.js";
 import { branch, go, param } from "../url.js";
 
-export const name = "query";
-export const title = "Query";
-export const key = "8";
-export const hasStrip = false;
-
 const ROW = 26;
 const LIMITS = ["100", "1000", "10000"];
 const EXAMPLES = {

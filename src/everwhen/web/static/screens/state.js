@@ -13,11 +13,6 @@ import { complain, head, here, overview, pin, toast } from "../store.js";
 import { count, isErased, isSealed, plural, shown, timeText } from "../text.js";
 import { branch, go, move, param } from "../url.js";
 
-export const name = "state";
-export const title = "State";
-export const key = "3";
-export const hasStrip = true;
-
 const MOST_STEPS = 20; // that wait for the server while a key is held
 
 const EVENT = ({ event }) => html`<button class="step" onClick=${() => move(String(event.position))}>

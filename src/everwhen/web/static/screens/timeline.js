@@ -7,11 +7,6 @@ import { Filters, filtersOf } from "../components/filters.js";
 import { EventList, stepIn } from "../components/event_list.js";
 import { useEventWindow } from "../components/event_window.js";
 
-export const name = "timeline";
-export const title = "Timeline";
-export const key = "1";
-export const hasStrip = true;
-
 /** Keys that step through a list of events. */
 export function useSteps(found) {
   const latest = useRef(found);

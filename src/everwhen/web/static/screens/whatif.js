@@ -1,83 +1,83 @@
 // What if? The state as it would be without some events, or with others, beside the one that is.
 import { html, useLayoutEffect, useMemo, useState } from "../dom.js";
-import { ask, urlOf } from "../api.js";
+import { post, urlOf } from "../api.js";
 import { lacks } from "../components/allowed.js";
 import { useEventWindow } from "../components/event_window.js";
 import { Filters, filtersOf } from "../components/filters.js";
 import { Icon } from "../components/icons.js";
 import { Dialog } from "../components/overlays.js";
 import { Empty, Loading, ProblemBox } from "../components/parts.js";
-import { usePosted, written } from "../components/plans.js";
+import { useCarriedOut, usePosted } from "../components/plans.js";
 import { StatePair } from "../components/state_pair.js";
 import { SubjectChooser, subjectOf } from "../components/subject.js";
 import { EditEvent, WhatIfList } from "../components/what_if_list.js";
 import { offer } from "../keys.js";
-import { head, here, reload, toast } from "../store.js";
+import { head, here, toast } from "../store.js";
 import { count, plural, shown } from "../text.js";
 import { branch, go, param } from "../url.js";
 
-export const name = "whatif";
-export const title = "What if";
-export const key = "6";
-export const hasStrip = true;
-
 const MOST = 500; // events left out: the address has to hold them
 
-/** What the address says is different: a set of positions left out, and other events by position. */
+const parsed = (text) => {
+  try {
+    return Object.entries(JSON.parse(text ?? "{}")).map(([position, found]) => [Number(position), found]).filter(([position]) => position > 0);
+  } catch {
+    return []; // an address that somebody has shortened
+  }
+};
+const isEvent = (one) => typeof one?.type === "string" && one.data !== null && typeof one.data === "object";
+
+/** What the address says is different: a set of positions left out, other events by position, and lists of events after one. */
 function alterationOf() {
   const without = new Set((param("without").value ?? "").split(",").map(Number).filter((position) => position > 0));
-  let edits = new Map();
-  try {
-    const found = JSON.parse(param("edits").value ?? "{}");
-    edits = new Map(Object.entries(found).map(([position, edit]) => [Number(position), edit]).filter(([position, edit]) => position > 0 && typeof edit?.type === "string" && typeof edit.data === "object"));
-  } catch {
-    // an address that somebody has shortened: nothing is edited
-  }
-  return { without, edits };
+  const edits = new Map(parsed(param("edits").value).filter(([, edit]) => isEvent(edit)));
+  const inserts = new Map(parsed(param("inserts").value).filter(([, found]) => Array.isArray(found) && found.length && found.every(isEvent)));
+  return { without, edits, inserts };
 }
 
-function suppose({ without, edits }) {
+const jsonOf = (map) => (map.size ? JSON.stringify(Object.fromEntries(map)) : null);
+
+function suppose({ without, edits, inserts }) {
   if (without.size > MOST) {
     toast(`At most ${MOST} events can be left out here`, "The address has to hold all of them.");
     return;
   }
-  go({ without: [...without].sort((a, b) => a - b).join(","), edits: edits.size ? JSON.stringify(Object.fromEntries(edits)) : null }, { replace: true });
+  go({ without: [...without].sort((a, b) => a - b).join(","), edits: jsonOf(edits), inserts: jsonOf(inserts) }, { replace: true });
 }
+const AS_IT_WAS = { without: new Set(), edits: new Map(), inserts: new Map() };
 
-function Chips({ without, edits }) {
-  const drop = (position) => suppose({ without: new Set([...without].filter((one) => one !== position)), edits: new Map([...edits].filter(([one]) => one !== position)) });
-  const all = [...[...without].map((position) => [position, "−", "without"]), ...[...edits.keys()].map((position) => [position, "~", "edited"])].sort((a, b) => a[0] - b[0]);
-  return html`<div class="chips" aria-label="What is different" role="group">${all.slice(0, 12).map(([position, sign, word]) => html`<span class="chip" key=${position}><small>${sign} ${word}</small>
-      <button class="bare-link" onClick=${() => go({ event: position }, { replace: true })}>${count(position)}</button><button class="plain" aria-label=${`Leave ${position} as it was`} onClick=${() => drop(position)}><${Icon} name="close" size=${11} /></button></span>`)}
+const lacking = (map, position) => new Map([...map].filter(([one]) => one !== position));
+
+/** The alteration with the list of events after a position, or without any there. */
+const withInserts = (alteration, position, found) => ({ ...alteration, inserts: found.length ? new Map(alteration.inserts).set(position, found) : lacking(alteration.inserts, position) });
+
+function Chips({ alteration }) {
+  const { without, edits, inserts } = alteration;
+  const asItWas = (position) => suppose({ ...alteration, without: new Set([...without].filter((one) => one !== position)), edits: lacking(edits, position) });
+  const all = [
+    ...[...without].map((position) => [position, "−", "without", () => asItWas(position), `Leave ${position} as it was`]),
+    ...[...edits.keys()].map((position) => [position, "~", "edited", () => asItWas(position), `Leave ${position} as it was`]),
+    ...[...inserts].map(([position, found]) => [position, "+", `${found.length > 1 ? `${found.length} ` : ""}after`, () => suppose(withInserts(alteration, position, [])), `Insert nothing after ${position}`]),
+  ].sort((a, b) => a[0] - b[0]);
+  return html`<div class="chips" aria-label="What is different" role="group">${all.slice(0, 12).map(([position, sign, word, drop, label]) => html`<span class="chip" key=${sign + position}><small>${sign} ${word}</small>
+      <button class="bare-link" onClick=${() => go({ event: position }, { replace: true })}>${count(position)}</button><button class="plain" aria-label=${label} onClick=${drop}><${Icon} name="close" size=${11} /></button></span>`)}
     ${all.length > 12 && html`<span class="dim">and ${plural(all.length - 12, "other")}</span>`}
-    <button class="quiet" onClick=${() => suppose({ without: new Set(), edits: new Map() })}>As it was</button></div>`;
+    <button class="quiet" onClick=${() => suppose(AS_IT_WAS)}>As it was</button></div>`;
 }
 
 function Keep({ asked, onClose }) {
   const [name, setName] = useState("");
-  const [problem, setProblem] = useState(null);
-  const [working, setWorking] = useState(false);
-  const submit = async (event) => {
-    event.preventDefault();
-    setWorking(true);
-    setProblem(null);
-    try {
-      const made = await ask(urlOf("/what-ifs"), { method: "POST", body: { ...asked, keep_as: name.trim() } });
-      written.value++;
-      await reload();
-      toast(`It is kept as branch ${made.branch}`, "", "done");
-      onClose();
-      go({ screen: "branches", pick: made.branch, with: branch.value, view: "events", without: null, edits: null, event: null });
-    } catch (error) {
-      setProblem(error);
-      setWorking(false);
-    }
-  };
-  return html`<${Dialog} label="Keep as a branch" class="asks" onClose=${onClose}><form onSubmit=${submit}>
+  const { run, working, failed } = useCarriedOut(async () => {
+    const made = await post("/what-ifs", { ...asked, keep_as: name.trim() });
+    toast(`It is kept as branch ${made.branch}`, "", "done");
+    onClose();
+    go({ screen: "branches", pick: made.branch, with: branch.value, view: "events", without: null, edits: null, inserts: null, event: null });
+  });
+  return html`<${Dialog} label="Keep as a branch" class="asks" onClose=${onClose}><form onSubmit=${(event) => (event.preventDefault(), run())}>
     <h2>Keep as a branch</h2>
     <p>A new branch forks off <bdi><b>${shown(branch.value)}</b></bdi> before the first difference, and goes on as supposed up to position ${count(Number(asked.at))}. <bdi>${shown(branch.value)}</bdi> stays as it is.</p>
     <label class="field large"><span class="sr">Its name</span><input autofocus value=${name} onInput=${(e) => setName(e.target.value)} placeholder="Its name, such as no-big-win" autocomplete="off" spellcheck="false" maxlength="120" /></label>
-    ${problem && html`<${ProblemBox} problem=${problem} />`}
+    ${failed && html`<${ProblemBox} problem=${failed} />`}
     <p class="buttons"><button type="button" class="quiet" onClick=${onClose}>Cancel</button><button class="act" disabled=${working || !name.trim()}>Make the branch</button></p>
   </form><//>`;
 }
@@ -85,7 +85,7 @@ function Keep({ asked, onClose }) {
 function Supposed({ subject, asked, onKeep }) {
   const { data, problem, loading, again } = usePosted(asked && urlOf("/what-ifs"), asked, { after: 150, stays: true });
   const cut = useMemo(() => new Map((data?.cut ?? []).map((one) => [one.path, one.entries])), [data]);
-  if (!asked) return html`<${Empty}><h2>What if it had been otherwise?</h2><p>Tick events off, or edit the data of one. The state that would have come of it stands here, beside the one that is.</p><p class="dim">Nothing is written, unless you keep it as a branch.</p><//>`;
+  if (!asked) return html`<${Empty}><h2>What if it had been otherwise?</h2><p>Tick events off, edit the data of one, or insert another one after it. The state that would have come of it stands here, beside the one that is.</p><p class="dim">Nothing is written, unless you keep it as a branch.</p><//>`;
   if (problem) return html`<${ProblemBox} problem=${problem} again=${again} />`;
   if (!data) return html`<${Loading}>Supposing…<//>`;
   const reason = lacks("operate");
@@ -100,35 +100,38 @@ function Supposed({ subject, asked, onKeep }) {
 export function Screen() {
   const subject = subjectOf();
   const at = here.value;
-  const { without, edits } = alterationOf();
+  const alteration = alterationOf();
+  const { without, edits, inserts } = alteration;
   const wanted = Number(param("event").value);
   const cursor = at === null ? null : Math.min(wanted > 0 ? wanted : at, head.value.position);
   const found = useEventWindow(filtersOf(), cursor);
-  const [editing, setEditing] = useState(null);
+  const [editing, setEditing] = useState(null); // {event}, or {event, index} of what is inserted after it
   const [keeping, setKeeping] = useState(false);
   const chosen = found.events[found.index];
   const choose = (position) => go({ event: position }, { replace: true });
-  const tick = (event) => {
+  const tick = ({ position }) => {
     const next = new Set(without);
-    if (!next.delete(event.position)) next.add(event.position);
-    suppose({ without: next, edits: new Map([...edits].filter(([position]) => position !== event.position)) });
+    if (!next.delete(position)) next.add(position);
+    suppose({ ...alteration, without: next, edits: lacking(edits, position) });
   };
-  const edited = (edit) => {
-    const next = new Map(edits);
-    if (edit) next.set(editing.position, edit);
-    else next.delete(editing.position);
-    suppose({ without: new Set([...without].filter((position) => position !== editing.position)), edits: next });
+  const insertsAfter = ({ position }) => inserts.get(position) ?? [];
+  const edited = (given) => {
+    const { event, index } = editing;
+    const { position } = event;
+    if (index === undefined) suppose({ ...alteration, without: new Set([...without].filter((one) => one !== position)), edits: given ? new Map(edits).set(position, given) : lacking(edits, position) });
+    else suppose(withInserts(alteration, position, insertsAfter(event).toSpliced(index, 1, ...(given ? [given] : []))));
     setEditing(null);
   };
+  const insert = (event) => setEditing({ event, index: insertsAfter(event).length });
   const stepped = (by) => () => {
     const { events, index } = found;
     const to = events[Math.max(0, index + by)] ?? events.at(-1);
     if (to) choose(to.position);
   };
   const listed = () => found.events.filter((event) => event.position <= (at ?? 0));
-  const isDifferent = without.size + edits.size > 0;
+  const isDifferent = without.size + edits.size + inserts.size > 0;
   const asked = isDifferent && at !== null ? { fold: subject.fold, ...Object.fromEntries(Object.entries(subject.of).filter(([, value]) => value)), at: String(at),
-    without: { positions: [...without].sort((a, b) => a - b) }, edited: Object.fromEntries([...edits].map(([position, edit]) => [position, [edit]])) } : null;
+    without: { positions: [...without].sort((a, b) => a - b) }, edited: Object.fromEntries([...edits].map(([position, edit]) => [position, [edit]])), inserted: Object.fromEntries(inserts) } : null;
   const keep = () => {
     const reason = lacks("operate");
     if (reason) toast("It can't be kept as a branch", reason);
@@ -140,19 +143,20 @@ export function Screen() {
     { keys: ["PageDown"], title: "20 events on", group: "What if", run: stepped(20) },
     { keys: ["PageUp"], title: "20 events back", group: "What if", run: stepped(-20) },
     { keys: ["x"], title: "Leave the event out, or not", group: "What if", run: () => chosen && tick(chosen) },
-    { keys: ["e"], title: "Edit the event's data", group: "What if", run: () => chosen && setEditing(chosen) },
-    { keys: ["a"], title: "Leave out all that are listed", group: "What if", run: () => suppose({ without: new Set([...without, ...listed().map((event) => event.position)]), edits }) },
-    { keys: ["z"], title: "All as it was", group: "What if", run: () => suppose({ without: new Set(), edits: new Map() }) },
+    { keys: ["e"], title: "Edit the event's data", group: "What if", run: () => chosen && setEditing({ event: chosen }) },
+    { keys: ["i"], title: "Insert an event after it", group: "What if", run: () => chosen && insert(chosen) },
+    { keys: ["a"], title: "Leave out all that are listed", group: "What if", run: () => suppose({ ...alteration, without: new Set([...without, ...listed().map((event) => event.position)]) }) },
+    { keys: ["z"], title: "All as it was", group: "What if", run: () => suppose(AS_IT_WAS) },
     { keys: ["b"], title: "Keep as a branch", group: "What if", run: keep },
     { keys: ["s"], title: "Choose a stream", group: "What if", run: () => document.getElementById("stream")?.focus() },
   ));
   return html`<div class="panes even">
     <section class="pane" aria-label="Events">
       <${Filters} />
-      ${isDifferent && html`<div class="different"><${Chips} without=${without} edits=${edits} /></div>`}
-      <${WhatIfList} found=${found} without=${without} edits=${edits} onTick=${tick} onEdit=${setEditing} onChoose=${choose} />
+      ${isDifferent && html`<div class="different"><${Chips} alteration=${alteration} /></div>`}
+      <${WhatIfList} found=${found} without=${without} edits=${edits} inserts=${inserts} onTick=${tick} onEdit=${(event, index) => setEditing({ event, index })} onInsert=${insert} onChoose=${choose} />
     </section>
     <section class="pane side" aria-label="The state"><${SubjectChooser} subject=${subject} /><${Supposed} subject=${subject} asked=${asked} onKeep=${keep} /></section></div>
-    ${editing && html`<${EditEvent} event=${editing} edit=${edits.get(editing.position)} onDone=${edited} onClose=${() => setEditing(null)} />`}
+    ${editing && html`<${EditEvent} event=${editing.event} edit=${editing.index === undefined ? edits.get(editing.event.position) : insertsAfter(editing.event)[editing.index]} isInserted=${editing.index !== undefined} onDone=${edited} onClose=${() => setEditing(null)} />`}
     ${keeping && asked && html`<${Keep} asked=${asked} onClose=${() => setKeeping(false)} />`}`;
 }
