@@ -184,6 +184,24 @@ def test_a_log_beside_the_store_is_served_unasked(path: Path) -> None:
     assert (found[0]["origin"], found[0]["size"]) == ("example.org/shop", 1)
 
 
+def test_no_answer_waits_for_the_client_to_acknowledge_its_headers() -> None:
+    def said(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        writer.write(bytes([connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
+        writer.close()
+
+    async def found() -> bytes:
+        server = await asyncio.start_server(said, sock=listen("127.0.0.1", 0))
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            told = await reader.read()
+            writer.close()
+            return told
+
+    assert asyncio.run(found()) == b"\x01"
+
+
 def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
