@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from everwhen.web.answers import IMMUTABLE, tagged_answer
+from everwhen.web.compression import compress
 from everwhen.web.problems import UNKNOWN, ProblemError, problem_answer
 
 _MEDIA: Final[Mapping[str, str]] = {
@@ -92,7 +93,9 @@ async def _page(request: Request) -> Response:
     root = _DEEP if "screen" in request.path_params else ""
     found = page_files()
     tag = found.digest + ("-screen" if root else "")
-    return tagged_answer(request, lambda: found.shell(root), tag, media="text/html")
+    answer = tagged_answer(request, lambda: found.shell(root), tag, media="text/html")
+    await compress(request, answer)
+    return answer
 
 
 async def _file(request: Request) -> Response:

@@ -82,8 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    # asyncio sends small parts at once (TCP_NODELAY) only where the protocol is named; otherwise each
-    # answer's content would wait some 40 ms for the client to acknowledge its headers
+    # asyncio sends small parts at once (TCP_NODELAY) only where the protocol is named; otherwise
+    # each answer's content would wait some 40 ms for the client to acknowledge its headers
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
