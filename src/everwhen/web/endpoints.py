@@ -89,6 +89,11 @@ class ApiCall(Generic[Q]):
         return str(self.request.scope["path"]).rsplit("/", self.endpoint.path.count("/"))[0]
 
     @property
+    def query_string(self) -> bytes:
+        """The parameters as they were sent."""
+        return bytes(self.request.scope["query_string"])
+
+    @property
     def media(self) -> str:
         """The media type of the body, without parameters; empty where it isn't told."""
         given = self.request.headers.get("content-type", "")
@@ -127,7 +132,7 @@ def parameters_of(request: Request, kind: type[NoParameters]) -> Any:
     """The query string as that type. Raises `ProblemError` for what can't be read as one."""
     fields = _fields_of(kind)
     found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items() if request.scope["query_string"] else ():
         field = fields.get(name)
         if field is None:
             known = ", ".join(sorted(fields)) or "none"
