@@ -103,14 +103,17 @@ def test_what_was_retired_is_no_longer_given(client: httpx2.Client, path: Path, 
         "/v1/streams/order-1/events?limit=20",
     ]
     kept = "/v1/events?limit=30&after=350"
-    tags = {url: told(client, url, Accept=form)[2]["etag"] for url in (*gone, kept)}
+    back = "/v1/events?limit=200&order=backwards&before=250"
+    tags = {url: told(client, url, Accept=form)[2]["etag"] for url in (*gone, kept, back)}
     left = told(client, kept, Accept=form)
+    assert b'"number":60' in told(client, back, Accept=form)[1]
     assert 100 <= retire(path, 100) < 350
     for url in gone:
         assert told(client, url, Accept=form)[0] == 410
         known = {"If-None-Match": tags[url]}
         assert told(client, url, Accept=form, **known)[0] == 410
     assert told(client, kept, Accept=form) == left
+    assert b'"number":60' not in told(client, back, Accept=form)[1]
 
 
 def test_what_moves_to_segments_is_given_as_before(client: httpx2.Client, path: Path) -> None:
