@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
-import h11
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from everwhen.web.guards import ANSWER_HEADERS
 from everwhen.web.problems import BAD_REQUEST, TOO_MANY, ProblemError, problem_answer
@@ -15,16 +14,23 @@ from everwhen.web.problems import BAD_REQUEST, TOO_MANY, ProblemError, problem_a
 _CLOSING: Final = {**dict(ANSWER_HEADERS), "connection": "close"}
 
 
-class CarefulConnection(H11Protocol):
+class CarefulConnection(HttpToolsProtocol):
     """A connection that is closed where no whole request comes in time.
 
-    ``header_seconds`` is how long the headers of a request may take; ``most`` how many connections
-    there may be. Beyond that each is told so, and closed.
+    ``header_seconds`` is how long the headers of a request may take, and ``header_bytes`` how large
+    they may get: more than the application takes, so that it is what says no, but for what is far
+    too large. ``most`` is how many connections there may be; beyond that each is told so, and
+    closed. ``most_waiting`` is how many requests may wait on one for the answers before theirs.
     """
 
     header_seconds = 15.0
+    header_bytes = 64 << 10
     most = 2_000
+    most_waiting = 64
     _waiting: asyncio.TimerHandle | None = None
+    _unread_bytes = 0
+    """What has come since there were headers or a part of a body. The parser itself has no limit
+    on what it holds until then."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has come."""
@@ -35,11 +41,28 @@ class CarefulConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come; while they are no request, the time goes on."""
+        self._unread_bytes += len(data)
         super().data_received(data)
+        if self._unread_bytes > self.header_bytes and not self.transport.is_closing():
+            self.send_400_response("")
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
         else:
             self._wait_no_more()
+
+    def on_headers_complete(self) -> None:
+        """A request has come, perhaps without its body."""
+        if len(self.pipeline) >= self.most_waiting:
+            raise ValueError("too many requests wait for an answer")
+        super().on_headers_complete()
+        self._unread_bytes = 0
+        # what follows a body in chunks is no header of the request: those were checked already
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a request's body has come."""
+        self._unread_bytes = 0
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """They have gone."""
@@ -47,7 +70,11 @@ class CarefulConnection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (it says too little)
-        """Answer what is no request."""
+        """Answer what is no request; in the middle of an answer nothing else can be said."""
+        is_answering = self.cycle is not None and self.cycle.response_started
+        if self.pipeline or (is_answering and not self.cycle.response_complete):
+            self.transport.close()
+            return
         answer = problem_answer(
             ProblemError(
                 BAD_REQUEST,
@@ -55,14 +82,14 @@ class CarefulConnection(H11Protocol):
                 headers=dict(_CLOSING),
             )
         )
-        events: tuple[Any, ...] = (
-            h11.Response(status_code=400, headers=answer.raw_headers, reason=b"Bad Request"),
-            h11.Data(data=bytes(answer.body)),
-            h11.EndOfMessage(),
-        )
-        for event in events:
-            self.transport.write(self.conn.send(event) or b"")
+        headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        content = bytes(answer.body)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (headers, content))
         self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """There is no other protocol here: the request is answered, and nothing read after it."""
+        self.cycle.keep_alive = False
 
     def _wait(self) -> None:
         if self._waiting is None:

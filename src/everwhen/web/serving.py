@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _ENDING_SECONDS: Final = 1
 """How long answers that are being given may take once the server is to stop."""
-_HEADER_BYTES: Final = 64 << 10
-"""More than the application takes, so that it is what says no, but for what is far too large."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -121,7 +119,6 @@ async def serve(served: Served, listening: socket.socket, started: Callable[[], 
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            h11_max_incomplete_event_size=_HEADER_BYTES,
             timeout_graceful_shutdown=_ENDING_SECONDS,
             ssl_certfile=served.certificate,
             ssl_keyfile=served.private_key,
