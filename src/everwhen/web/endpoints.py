@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -93,7 +93,7 @@ class ApiCall(Generic[Q]):
         """The parameters as they were sent."""
         return bytes(self.request.scope["query_string"])
 
-    @property
+    @cached_property
     def media(self) -> str:
         """The media type of the body, without parameters; empty where it isn't told."""
         given = self.request.headers.get("content-type", "")
