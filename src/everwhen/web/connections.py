@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,6 +12,9 @@ from everwhen.web.guards import ANSWER_HEADERS
 from everwhen.web.problems import BAD_REQUEST, TOO_MANY, ProblemError, problem_answer
 
 _CLOSING: Final = {**dict(ANSWER_HEADERS), "connection": "close"}
+
+_JOINED_BYTES: Final = 1 << 14
+"""With that much there is little to win, and what a client doesn't take must not pile up here."""
 
 
 class CarefulConnection(HttpToolsProtocol):
@@ -35,6 +38,7 @@ class CarefulConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has come."""
         super().connection_made(transport)
+        self.transport = _JoinedWrites(transport, self.loop)  # type: ignore[assignment]
         if len(self.connections) > self.most:
             self.app = _full
         self._wait()
@@ -104,6 +108,42 @@ class CarefulConnection(HttpToolsProtocol):
         self._waiting = None
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+class _JoinedWrites:
+    """A transport that sends an answer's headers and its content in one go.
+
+    What is written waits until the event loop's next round, or until there is much of it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Send the bytes soon."""
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+        self._bytes += len(data)
+        if self._bytes > _JOINED_BYTES:
+            self._send()
+
+    def close(self) -> None:
+        """Send what was written, and no more."""
+        self._send()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send(self) -> None:
+        if self._written:
+            self._transport.write(b"".join(self._written))
+            self._written.clear()
+            self._bytes = 0
 
 
 async def _full(scope: Scope, receive: Receive, send: Send) -> None:
