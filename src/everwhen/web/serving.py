@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 
 from everwhen.aio import CommandBus, Decisions, EventTypes, Store, open_store
 from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
@@ -110,22 +111,26 @@ async def serve(served: Served, listening: socket.socket, started: Callable[[], 
         if served.branch is not None and served.branch != store.name:
             store = await opened.enter_async_context(await store.branch(served.branch))
         app = await _application(served, store)
-        config = uvicorn.Config(
-            app,
-            http=CarefulConnection,
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_ENDING_SECONDS,
-            ssl_certfile=served.certificate,
-            ssl_keyfile=served.private_key,
-        )
+        config = server_config(app, ssl_certfile=served.certificate, ssl_keyfile=served.private_key)
         server = _Server(config, app, started)
         await server.serve(sockets=[listening])
         return server.ended_by
+
+
+def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves an application here; ``more`` is as uvicorn has it."""
+    return uvicorn.Config(
+        app,
+        http=CarefulConnection,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_ENDING_SECONDS,
+        **more,
+    )
 
 
 async def _store(served: Served) -> Store:
