@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -132,7 +132,8 @@ def parameters_of(request: Request, kind: type[NoParameters]) -> Any:
     """The query string as that type. Raises `ProblemError` for what can't be read as one."""
     fields = _fields_of(kind)
     found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items() if request.scope["query_string"] else ():
+    sent = request.scope["query_string"].decode("latin-1")
+    for name, value in parse_qsl(sent, keep_blank_values=True) if sent else ():
         field = fields.get(name)
         if field is None:
             known = ", ".join(sorted(fields)) or "none"

@@ -125,11 +125,10 @@ async def page_answer(call: ApiCall[Any], query: Query) -> Response:
 def _page_answer(
     call: ApiCall[Any], media: str, content: bytes, tag: str, following: str | None
 ) -> Response:
-    answer = tagged_answer(call.request, content, tag, cached=REVALIDATED, media=media)
-    answer.headers["Vary"] = "Accept"
+    headers = {"Vary": "Accept"}
     if following is not None and media != JSON:
-        answer.headers["Link"] = f'<{following}>; rel="next"'
-    return answer
+        headers["Link"] = f'<{following}>; rel="next"'
+    return tagged_answer(call.request, content, tag, media=media, headers=headers)
 
 
 def _content(found: EventsFound, media: str) -> list[bytes]:
