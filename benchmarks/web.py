@@ -32,9 +32,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from everwhen import UnknownEvent, open_store
 from everwhen.aio import open_store as open_async
+from everwhen.audit.aio import AuditEntry, AuditLog
+from everwhen.privacy import PLAINTEXT
 from everwhen.web import OpenAccess, create_app
 from everwhen.web.limits import RequestLimits
 from everwhen.web.serving import listen, server_config
@@ -66,38 +69,52 @@ def serve(path: str, content: bytes, core: int, pipe: Connection) -> None:
 
     async def run() -> None:
         async with open_async(path, durable=False) as store:
-            app: Any = create_app(
-                store,
-                access=OpenAccess({"read", "append"}),
-                limits=RequestLimits(live_answers=FOLLOWERS),
-            )
-            if content:
-                app = bare(content)
-            with listen("127.0.0.1", 0) as listening:
-                listening.listen(2 * FOLLOWERS)
-                pipe.send(listening.getsockname()[1])
-
-                def tell() -> None:
-                    pipe.recv()
-                    pipe.send(cpu())
-
-                asyncio.get_running_loop().add_reader(pipe.fileno(), tell)
-                config = server_config(app, backlog=2 * FOLLOWERS)
-                await uvicorn.Server(config).serve([listening])
+            limits = RequestLimits(live_answers=FOLLOWERS)
+            app = create_app(store, access=OpenAccess({"read", "append"}), limits=limits)
+            await answer(bare(content) if content else app, pipe)
 
     asyncio.run(run())
+
+
+def serve_audited(path: str, _: bytes, core: int, pipe: Connection) -> None:
+    """The same with an audit log, which is in the store."""
+    os.sched_setaffinity(0, {core})
+
+    async def run() -> None:
+        opening = open_async(path, durable=False, events=[AuditEntry], vault=PLAINTEXT)
+        async with opening as store:
+            audit = AuditLog(store, policy=lambda _: [])
+            app = create_app(store, access=OpenAccess({"read", "append"}), audit=audit)
+            await answer(app, pipe)
+
+    asyncio.run(run())
+
+
+async def answer(app: ASGIApp, pipe: Connection) -> None:
+    """Answer by the application, until this process is ended."""
+    with listen("127.0.0.1", 0) as listening:
+        listening.listen(2 * FOLLOWERS)
+        pipe.send(listening.getsockname()[1])
+
+        def tell() -> None:
+            pipe.recv()
+            pipe.send(cpu())
+
+        asyncio.get_running_loop().add_reader(pipe.fileno(), tell)
+        config = server_config(app, backlog=2 * FOLLOWERS)
+        await uvicorn.Server(config).serve([listening])
 
 
 def bare(content: bytes) -> Starlette:
     """An application that reads the request, and answers with these bytes."""
 
-    async def answer(request: Request) -> Response:
+    async def same(request: Request) -> Response:
         await request.body()
         status = 201 if request.method == "POST" else 200
         return Response(content, status, media_type="application/json")
 
     paths = ("/v1/events", "/v1/streams/{stream}/events")
-    return Starlette(routes=[Route(path, answer, methods=["GET", "POST"]) for path in paths])
+    return Starlette(routes=[Route(path, same, methods=["GET", "POST"]) for path in paths])
 
 
 def append_here(path: str, _: bytes, core: int, pipe: Connection) -> None:
@@ -215,6 +232,7 @@ def main() -> None:
         content = server.content
         server.spent(appends, 1)
         bare_page, bare_append = Measured(path, content), Measured(path, server.content)
+        audited = Measured(Path(folder) / "audited.db", target=serve_audited)
         store_alone = Measured(Path(folder) / "own.db", target=append_here)
         rounds: Rounds = {}
         for _ in range(number + 1):
@@ -222,19 +240,21 @@ def main() -> None:
                 ("page", server.spent(page, PAGES)),
                 ("bare page", bare_page.spent(page, PAGES)),
                 ("append", server.spent(appends, APPENDS)),
+                ("audited append", audited.spent(appends, APPENDS)),
                 ("bare append", bare_append.spent(appends, APPENDS)),
                 ("store", store_alone.own()),
             ):
                 rounds.setdefault(name, []).append(spent)
         for found in rounds.values():
             del found[0]  # what is done once
-        for one in (bare_page, bare_append, store_alone):
+        for one in (bare_page, bare_append, audited, store_alone):
             one.end()
         print(f"{number} rounds; a page has {len(content):,} bytes; load average {os.getloadavg()}")
         row(rounds, "page", "bare page")
         row(rounds, "append", "store")
         row(rounds, "append", "bare append")
         row(rounds, "bare append", "store")
+        row(rounds, "audited append", "append")
         os.sched_setaffinity(0, Measured.cores)
         share = asyncio.run(idle(server))
         print(f"{FOLLOWERS:,} idle followers: {share:.1%} of a core; goal 5 %")
