@@ -97,12 +97,17 @@ async def answer(app: ASGIApp, pipe: Connection) -> None:
         pipe.send(listening.getsockname()[1])
 
         def tell() -> None:
-            pipe.recv()
-            pipe.send(cpu())
+            try:
+                pipe.recv()
+                pipe.send(cpu())
+            except (EOFError, BrokenPipeError):  # nobody measures any more
+                server.should_exit = server.force_exit = True
+                loop.remove_reader(pipe.fileno())
 
-        asyncio.get_running_loop().add_reader(pipe.fileno(), tell)
-        config = server_config(app, backlog=2 * FOLLOWERS)
-        await uvicorn.Server(config).serve([listening])
+        server = uvicorn.Server(server_config(app, backlog=2 * FOLLOWERS))
+        loop = asyncio.get_running_loop()
+        loop.add_reader(pipe.fileno(), tell)
+        await server.serve([listening])
 
 
 def bare(content: bytes) -> Starlette:
