@@ -208,6 +208,24 @@ def test_a_log_beside_the_store_is_served_unasked(path: Path) -> None:
     assert (found[0]["origin"], found[0]["size"]) == ("example.org/shop", 1)
 
 
+def test_no_answer_waits_for_the_client_to_acknowledge_its_headers() -> None:
+    def said(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        writer.write(bytes([connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
+        writer.close()
+
+    async def found() -> bytes:
+        server = await asyncio.start_server(said, sock=listen("127.0.0.1", 0))
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            told = await reader.read()
+            writer.close()
+            return told
+
+    assert asyncio.run(found()) == b"\x01"
+
+
 def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
@@ -361,6 +379,123 @@ def test_what_is_no_request_is_answered_carefully(impatient: tuple[str, int]) ->
     assert said.startswith(b"HTTP/1.1 400 ")
     assert b"content-security-policy: default-src 'none'" in said
     assert b"application/problem+json" in said
+
+
+HEAD = b"POST /v1/streams/s/events HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.attack(
+    "headers without an end fill the server's memory",
+    about="web",
+    answer="what is held of a request before its headers have ended has a limit",
+    needs="everwhen serve, or a server with such limits",
+)
+@pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (b"GET /", b"x"),
+        (b"GET /v1 HTTP/1.1\r\nX-Name", b"e"),
+        (b"GET /v1 HTTP/1.1\r\nX: ", b"x"),
+        (b"GET /v1 HTTP/1.1\r\n", b"X: y\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n0\r\n", b"X: y\r\n"),
+    ],
+    ids=["path", "name", "value", "headers", "chunk", "trailers"],
+)
+def test_what_comes_before_a_request_has_a_limit(path: Path, begun: bytes, more: bytes) -> None:
+    with served(lazily(hosted(path)), http=CarefulConnection) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        with socket.create_connection(address, PATIENCE_SECONDS) as endless:
+            endless.sendall(begun)
+            sent = 0
+            try:
+                while sent < 16 << 20:
+                    sent += endless.send(more * 1_000)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    assert sent < 16 << 20
+
+
+@pytest.mark.attack(
+    "a header that a proxy would take away comes after the body",
+    about="web",
+    answer="what follows a body is no header",
+)
+def test_what_follows_a_body_is_no_header(path: Path) -> None:
+    secret, token = new_token("a", {"read", "append"})
+    body = b'{"events":[{"type":"T","data":{}}]}'
+    head = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    shown = f"Authorization: Bearer {secret}\r\n".encode()
+    chunk = b"\r\n%x\r\n%b\r\n" % (len(body), body)
+    access = TokenAccess([token])
+    with served(lazily(hosted(path, access=access)), http=CarefulConnection) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        for before, after, status in ((shown, b"", b"201"), (b"", shown, b"401")):
+            with socket.create_connection(address, PATIENCE_SECONDS) as sending:
+                ended = b"0\r\n" + after + b"\r\n"
+                sending.sendall(head + before + b"Connection: close\r\n" + chunk + ended)
+                assert said_to(sending).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.attack(
+    "thousands of requests are sent at once on one connection",
+    about="web",
+    answer="so many may wait for the answers before theirs; with more it is closed",
+    needs="everwhen serve, or a server with such limits",
+)
+def test_requests_that_wait_on_one_connection_have_a_limit(path: Path) -> None:
+    class Few(CarefulConnection):
+        most_waiting = 5
+
+    request = b"GET /v1/healthz HTTP/1.1\r\nHost: localhost\r\n"
+    with served(lazily(hosted(path)), http=Few) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        with socket.create_connection(address, PATIENCE_SECONDS) as sending:
+            sending.sendall((request + b"\r\n") * 5 + request + b"Connection: close\r\n\r\n")
+            assert said_to(sending).count(b"HTTP/1.1 200 ") == 6
+        with socket.create_connection(address, PATIENCE_SECONDS) as sending:
+            sending.sendall((request + b"\r\n") * 1_000)
+            assert said_to(sending).count(b"HTTP/1.1 ") <= 7
+
+
+def test_another_protocol_is_not_spoken(path: Path) -> None:
+    offers = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"
+    request = b"GET /v1/healthz HTTP/1.1\r\nHost: localhost\r\n"
+    with served(lazily(hosted(path)), http=CarefulConnection) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        with socket.create_connection(address, PATIENCE_SECONDS) as sending:
+            sending.sendall(request + offers + b"\r\n")
+            said = said_to(sending)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in said
+
+
+@pytest.mark.attack(
+    "a request is hidden in another one, which a proxy reads otherwise (request smuggling)",
+    about="web",
+    answer="what can be read in two ways is no request",
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Content-Length: +4\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"X: y\r\n folded: z\r\n",
+        b"X: y\rZ: z\r\n",
+        b"X: \x00\r\n",
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_no_request(path: Path, headers: bytes) -> None:
+    with served(lazily(hosted(path)), http=CarefulConnection) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        with socket.create_connection(address, PATIENCE_SECONDS) as sending:
+            sending.sendall(HEAD + headers + b"\r\n0\r\n\r\n")
+            said = said_to(sending)
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.startswith(b"HTTP/1.1 400 ")
 
 
 _OPENSSL = (

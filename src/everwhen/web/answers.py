@@ -27,13 +27,19 @@ def json_answer(
 
 
 def tagged_answer(
-    request: Request, value: Any, etag: str, *, cached: str = REVALIDATED, media: str = JSON
+    request: Request,
+    value: Any,
+    etag: str,
+    *,
+    cached: str = REVALIDATED,
+    media: str = JSON,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The value under its entity tag (without quotes): 304 where the caller has it already.
 
     The value may be bytes, or else is encoded as JSON; a function is only called where needed.
     """
-    headers = {"ETag": f'"{etag}"', "Cache-Control": cached}
+    headers = {"ETag": f'"{etag}"', "Cache-Control": cached, **(headers or {})}
     if is_known(request, etag):
         return Response(None, 304, headers)
     made = value() if callable(value) else value

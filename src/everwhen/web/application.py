@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from everwhen.aio import Store
 from everwhen.audit.aio import AuditLog
@@ -23,7 +23,7 @@ from everwhen.web.access import Access, AccessScope, Caller, OpenAccess
 from everwhen.web.api import ENDPOINTS
 from everwhen.web.api.session import session_endpoints
 from everwhen.web.auditing import audited_answer
-from everwhen.web.compression import Compression
+from everwhen.web.compression import compress
 from everwhen.web.endpoints import ApiCall, Endpoint, text_of
 from everwhen.web.governance import Governance
 from everwhen.web.guards import Guards
@@ -98,24 +98,21 @@ def create_app(
     own = session_endpoints(who) if isinstance(who, TokenAccess) else ()
     endpoints = (*ENDPOINTS, *own, openapi_endpoint((*ENDPOINTS, *own)))
     origins = tuple(cors)
-    middleware = [Middleware(Compression)]
-    if origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=origins,
-                allow_methods=("GET", "POST", "DELETE"),
-                allow_headers=_FOREIGN_HEADERS,
-                expose_headers=_SHOWN_HEADERS,
-            )
-        )
-    app = Starlette(
-        routes=[PathTable(_routes(endpoints, _Answering(hosting, who))), *page_routes()],
+    page = Starlette(
+        routes=[*page_routes()],
         exception_handlers={HTTPException: _unrouted, Exception: _failed},
-        middleware=middleware,
         lifespan=_closing(hosting),
     )
-    app.router.redirect_slashes = False
+    page.router.redirect_slashes = False
+    app: ASGIApp = _Api(endpoints, hosting, who, page)
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=_FOREIGN_HEADERS,
+            expose_headers=_SHOWN_HEADERS,
+        )
     return Guards(app, hosting, allowed_hosts=allowed_hosts, origins=origins)
 
 
@@ -130,8 +127,8 @@ def _closing(hosting: Hosting) -> Any:
     return lifespan
 
 
-def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Route]:
-    """A route for each path, which knows its methods."""
+def _methods(endpoints: Iterable[Endpoint]) -> Mapping[str, Mapping[str, Endpoint]]:
+    """For each path its endpoints, by their methods."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         paths = (
@@ -140,37 +137,63 @@ def _routes(endpoints: Iterable[Endpoint], answering: _Answering) -> Iterable[Ro
             else [endpoint.path]
         )
         for path in paths:
-            by_path.setdefault(f"/v1{path}".rstrip("/"), {})[endpoint.method] = endpoint
-    for path, methods in by_path.items():
-        yield Route(path, answering.handler(methods), methods=list(methods))
+            methods = by_path.setdefault(f"/v1{path}".rstrip("/"), {})
+            methods[endpoint.method] = endpoint
+            if endpoint.method == "GET":
+                methods["HEAD"] = endpoint
+    return by_path
 
 
-class _Answering:
-    """From a request to its endpoint's answer: who may, for how long, and what is recorded."""
+class _Api:
+    """The endpoints, as an ASGI application; what no path of theirs fits is left to another one.
 
-    def __init__(self, hosting: Hosting, access: Access) -> None:
+    From a request to its endpoint's answer: who may, for how long, and what is recorded. It stands
+    right below the guards: a router and middleware of Starlette's between them would take longer
+    than an append does.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[Endpoint], hosting: Hosting, access: Access, others: ASGIApp
+    ) -> None:
+        self._paths = PathTable(_methods(endpoints))
         self._hosting = hosting
         self._access = access
+        self._others = others
 
-    def handler(self, methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
-        """What answers on a path."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request (ASGI)."""
+        found = None
+        if scope["type"] == "http":
+            found = self._paths.find(scope["path"].removeprefix(scope.get("root_path", "")))
+        if found is None:
+            await self._others(scope, receive, send)
+            return
+        methods, parameters = found
+        scope["path_params"] = {**scope.get("path_params", {}), **parameters}
+        request = Request(scope, receive)
+        response = await self._answer(request, methods)
+        await compress(request, response)
+        await response(scope, receive, send)
 
-        async def handle(request: Request) -> Response:
-            endpoint = methods["GET" if request.method == "HEAD" else request.method]
-            try:
-                caller = await known(request, self._access)
-
-                async def answer() -> Response:
-                    return await self._in_time(request, endpoint, caller)
-
-                audit = self._hosting.audit
-                if audit is None or endpoint.scope == "read":
-                    return await answer()
-                return await audited_answer(audit, endpoint, request, caller, answer)
-            except Exception as error:  # noqa: BLE001 (the last boundary)
-                return problem_answer(problem_of(error))
-
-        return handle
+    async def _answer(self, request: Request, methods: Mapping[str, Endpoint]) -> Response:
+        """The endpoint's answer, or the problem that it ends with."""
+        endpoint = methods.get(request.method)
+        if endpoint is None:
+            return problem_answer(_unknown(NOT_ALLOWED, request, {"Allow": ", ".join(methods)}))
+        try:
+            caller = await known(request, self._access)
+            audit = self._hosting.audit
+            if audit is None or endpoint.scope == "read":
+                return await self._in_time(request, endpoint, caller)
+            return await audited_answer(
+                audit,
+                endpoint,
+                request,
+                caller,
+                partial(self._in_time, request, endpoint, caller),
+            )
+        except Exception as error:  # noqa: BLE001 (the last boundary)
+            return problem_answer(problem_of(error))
 
     async def _in_time(self, request: Request, endpoint: Endpoint, caller: Caller) -> Response:
         check_scope(endpoint.scope, caller)
@@ -214,12 +237,15 @@ def check_scope(scope: AccessScope, caller: Caller) -> None:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
+    kind = _OF_STATUS.get(getattr(error, "status_code", 404), BAD_REQUEST)
+    return problem_answer(_unknown(kind, request, getattr(error, "headers", None)))
+
+
+def _unknown(
+    kind: ProblemKind, request: Request, headers: Mapping[str, str] | None
+) -> ProblemError:
     detail = f"{request.method} {request.url.path}: see /v1/openapi.json for what there is"
-    headers = dict(getattr(error, "headers", None) or {})
-    return problem_answer(
-        ProblemError(_OF_STATUS.get(status, BAD_REQUEST), detail, headers=headers)
-    )
+    return ProblemError(kind, detail, headers=dict(headers or {}))
 
 
 async def _failed(request: Request, error: Exception) -> Response:  # noqa: ARG001

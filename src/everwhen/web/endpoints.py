@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -89,6 +89,11 @@ class ApiCall(Generic[Q]):
         return str(self.request.scope["path"]).rsplit("/", self.endpoint.path.count("/"))[0]
 
     @property
+    def query_string(self) -> bytes:
+        """The parameters as they were sent."""
+        return bytes(self.request.scope["query_string"])
+
+    @cached_property
     def media(self) -> str:
         """The media type of the body, without parameters; empty where it isn't told."""
         given = self.request.headers.get("content-type", "")
@@ -127,7 +132,8 @@ def parameters_of(request: Request, kind: type[NoParameters]) -> Any:
     """The query string as that type. Raises `ProblemError` for what can't be read as one."""
     fields = _fields_of(kind)
     found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
+    sent = request.scope["query_string"].decode("latin-1")
+    for name, value in parse_qsl(sent, keep_blank_values=True) if sent else ():
         field = fields.get(name)
         if field is None:
             known = ", ".join(sorted(fields)) or "none"

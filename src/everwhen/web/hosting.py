@@ -36,6 +36,7 @@ from everwhen.web.live_hub import LiveHub
 from everwhen.web.machines import RecentMachines
 from everwhen.web.metrics import WebMetrics
 from everwhen.web.problems import UNKNOWN, ProblemError
+from everwhen.web.recent_pages import RecentPages
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class HostedStore:
     """One branch, or the store itself: ``store`` is awaited, ``blocking`` is for threads.
 
     ``hub`` is for those who follow it; ``closed_positions`` remembers where times are, in
-    microseconds, before which nothing more can be recorded.
+    microseconds, before which nothing more can be recorded; ``pages`` are those asked for last.
     """
 
     def __init__(self, store: AsyncStore, blocking: everwhen.Store, live: LiveAnswers) -> None:
@@ -56,6 +57,7 @@ class HostedStore:
         self.blocking = blocking
         self.hub = LiveHub(store, live.end)
         self.closed_positions: dict[int, int] = {}
+        self.pages = RecentPages()
 
     async def close(self) -> None:
         """Close both."""

@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from everwhen.web.answers import IMMUTABLE, tagged_answer
+from everwhen.web.compression import compress
 from everwhen.web.problems import UNKNOWN, ProblemError, problem_answer
 
 _MEDIA: Final[Mapping[str, str]] = {
@@ -111,9 +112,10 @@ async def _page(request: Request) -> Response:
     screen = request.path_params.get("screen")
     root, screen = ("", _FIRST) if screen is None else (_DEEP, screen)
     found = page_files()
-    return tagged_answer(
-        request, lambda: found.shell(root, screen), found.digest, media="text/html"
-    )
+    tag = found.digest + ("-screen" if root else "")
+    answer = tagged_answer(request, lambda: found.shell(root, screen), tag, media="text/html")
+    await compress(request, answer)
+    return answer
 
 
 async def _file(request: Request) -> Response:

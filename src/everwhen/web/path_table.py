@@ -1,60 +1,51 @@
-"""Routes found by the segments of a path, however many of them there are."""
+"""What is at a path, found by the path's segments, however many paths there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
-from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
+T = TypeVar("T")
 
 _ANY: Final = ""
 """Where a name in braces leads: no segment that a literal one could be."""
+_END: Final = "/"
+"""Where what is at a path that ends here is kept: no segment has a slash."""
 
 
-class PathTable(BaseRoute):
-    """Many routes as one, whose paths have literal segments and names in braces, one each.
+class PathTable(Generic[T]):
+    """Things at paths, whose segments are literal or names in braces, one each.
 
-    A literal segment goes before a name. What no path fits is left to the routes that follow.
+    A literal segment goes before a name.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, paths: Mapping[str, T]) -> None:
         self._root: dict[str, Any] = {}
-        for route in routes:
+        for path, thing in paths.items():
             node = self._root
-            for segment in route.path.split("/")[1:]:
+            names = []
+            for segment in path.split("/")[1:]:
+                if segment.startswith("{"):
+                    names.append(segment.strip("{}"))
                 node = node.setdefault(_ANY if segment.startswith("{") else segment, {})
-            names = tuple(route.param_convertors)
-            node[_END] = (route, names)
+            node[_END] = thing, names
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether one of the routes is meant, and its parameters."""
-        if scope["type"] != "http":
-            return Match.NONE, {}
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        found = _found(self._root, path.split("/")[1:], ())
+    def find(self, path: str) -> tuple[T, dict[str, str]] | None:
+        """What is at the path, and the segments that its names stand for; None for another path."""
+        found = _found(self._root, path.split("/"), 1, ())
         if found is None:
-            return Match.NONE, {}
-        (route, names), values = found
-        parameters = {**scope.get("path_params", {}), **dict(zip(names, values, strict=True))}
-        return Match.FULL, {"endpoint": route, "path_params": parameters}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by the route that was found (ASGI)."""
-        await scope["endpoint"].handle(scope, receive, send)
+            return None
+        (thing, names), values = found
+        return thing, dict(zip(names, values, strict=True))
 
 
-_END: Final = "/"
-"""Where the route of a path that ends here is: no segment has a slash."""
-
-
-def _found(node: dict[str, Any], segments: Sequence[str], values: tuple[str, ...]) -> Any:
-    if not segments:
+def _found(node: dict[str, Any], segments: Sequence[str], at: int, values: tuple[str, ...]) -> Any:
+    if at == len(segments):
         return None if _END not in node else (node[_END], values)
-    first, rest = segments[0], segments[1:]
-    if not first:
+    segment = segments[at]
+    if not segment:
         return None
-    found = _found(node[first], rest, values) if first in node else None
+    found = _found(node[segment], segments, at + 1, values) if segment in node else None
     if found is None and _ANY in node:
-        return _found(node[_ANY], rest, (*values, first))
+        return _found(node[_ANY], segments, at + 1, (*values, segment))
     return found

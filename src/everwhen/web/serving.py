@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 
 from everwhen.aio import CommandBus, Decisions, EventTypes, Store, open_store
 from everwhen.audit.aio import AuditEntry, AuditFilter, AuditLog
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 _ENDING_SECONDS: Final = 1
 """How long answers that are being given may take once the server is to stop."""
-_HEADER_BYTES: Final = 64 << 10
-"""More than the application takes, so that it is what says no, but for what is far too large."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -85,7 +84,9 @@ def listen(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small parts at once (TCP_NODELAY) only where the protocol is named; otherwise
+    # each answer's content would wait some 40 ms for the client to acknowledge its headers
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -117,23 +118,26 @@ async def serve(served: Served, listening: socket.socket, started: Callable[[], 
             runner = ProjectionRunner(store, served.projections)
             await opened.enter_async_context(runner)
         app = await _application(served, store, runner)
-        config = uvicorn.Config(
-            app,
-            http=CarefulConnection,
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            h11_max_incomplete_event_size=_HEADER_BYTES,
-            timeout_graceful_shutdown=_ENDING_SECONDS,
-            ssl_certfile=served.certificate,
-            ssl_keyfile=served.private_key,
-        )
+        config = server_config(app, ssl_certfile=served.certificate, ssl_keyfile=served.private_key)
         server = _Server(config, app, started)
         await server.serve(sockets=[listening])
         return server.ended_by
+
+
+def server_config(app: ASGIApp, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves an application here; ``more`` is as uvicorn has it."""
+    return uvicorn.Config(
+        app,
+        http=CarefulConnection,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_ENDING_SECONDS,
+        **more,
+    )
 
 
 async def _store(served: Served) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -52,9 +53,7 @@ async def append_events(call: ApiCall[NoParameters]) -> Response:
     except ConflictError as error:
         found = problem_of(error)
         raise ProblemError(FAILED_PRECONDITION, found.detail, **found.members) from error
-    answer = receipt_answer(call, receipt)
-    answer.headers["ETag"] = f'"{receipt.versions[stream]}"'
-    return answer
+    return receipt_answer(call, receipt, {"ETag": f'"{receipt.versions[stream]}"'})
 
 
 async def _given(
@@ -67,13 +66,20 @@ async def _given(
     return [event.new_event() for event in given.events], given.metadata
 
 
-def receipt_answer(call: ApiCall[Any], receipt: Receipt) -> Response:
-    """The receipt: 201, or 200 where it was given before; and where the commit is."""
+def receipt_answer(
+    call: ApiCall[Any], receipt: Receipt, more: Mapping[str, str] | None = None
+) -> Response:
+    """The receipt: 201, or 200 where it was given before; and where the commit is.
+
+    It has ``more`` headers.
+    """
+    form = receipt_form(receipt)
     headers = {
-        "Idempotency-Key": str(receipt.commit_id),
-        "Location": f"{call.above}/commits/{receipt.commit_id}",
+        "Idempotency-Key": form.commit_id,
+        "Location": f"{call.above}/commits/{form.commit_id}",
+        **(more or {}),
     }
-    return json_answer(receipt_form(receipt), 200 if receipt.repeated else 201, headers)
+    return json_answer(form, 200 if receipt.repeated else 201, headers)
 
 
 def _expected(call: ApiCall[Any]) -> ExpectedVersion:

@@ -17,7 +17,7 @@ from everwhen.exchange.cloudevents import CloudEventsText
 from everwhen.exchange.json_forms import EventForm
 from everwhen.store.page_decoding import events_of_page
 from everwhen.vocabulary import Query
-from everwhen.vocabulary.contract import Page
+from everwhen.vocabulary.contract import Page, StoredSlice
 from everwhen.web.event_texts import event_text
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ def _find_aside(on: HostedStore, found: EventsFound) -> None:
     for page, asked, wanted in kernel.pages(found.query):
         if found.take(page, events_of_page(page, asked, wanted, kernel.codec)):
             break
+
+
+async def is_first(on: HostedStore, query: Query, stored: StoredSlice) -> bool:
+    """Whether the slice is still the query's first one. Raises what reading the query raises."""
+    page, _, _ = await on.store.kernel.one_page(query.limit(1), 1)
+    return bool(page.slices) and page.slices[0] == stored
 
 
 def json_page(texts: Sequence[bytes], following: str | None, end: int) -> bytes:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import Response
 
+from everwhen.codec.recorded_events import stored_slice
 from everwhen.exchange.json_forms import EventForm
 from everwhen.vocabulary import Query
 from everwhen.web.answers import (
@@ -25,6 +26,7 @@ from everwhen.web.api.event_pages import (
     EventsFound,
     cloud_events,
     find_events,
+    is_first,
     json_page,
 )
 from everwhen.web.api.selection import Count, EventsSifted, of_streams
@@ -39,6 +41,7 @@ from everwhen.web.problems import (
     UNKNOWN,
     ProblemError,
 )
+from everwhen.web.recent_pages import KeptPage
 
 MOST_EVENTS: Final = 1_000
 MEDIA: Final = (JSON, JSON_LINES, EVENT_BATCH)
@@ -56,6 +59,12 @@ class PageAsked(EventsSifted, frozen=True, kw_only=True, forbid_unknown_fields=T
     def goes_on(self) -> bool:
         """Whether new events may come at its end."""
         bounds = (self.before, self.as_at, self.as_of)
+        return self.order == "forwards" and all(bound is None for bound in bounds)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a page that is full is always the same, as long as its events are there."""
+        bounds = (self.as_at, self.as_of, self.where)
         return self.order == "forwards" and all(bound is None for bound in bounds)
 
     def page_query(self) -> Query:
@@ -98,16 +107,28 @@ async def page_answer(call: ApiCall[Any], query: Query) -> Response:
         head = (await call.on.store.head()).position
         if is_known(call.request, f"{of_head}{head}"):
             return tagged_answer(call.request, b"", f"{of_head}{head}")
+    pages, key = call.on.pages, (media, call.request.scope["path"], call.query_string)
+    kept = pages.get(key)
+    if kept is not None and await is_first(call.on, query, kept.first):
+        return _page_answer(call, media, kept.content, kept.tag, kept.following)
+    pages.forget(key)
     found = await find_events(call.hosting, call.on, query, asked.limit, asked.condition())
     content = _content(found, media)
     following = None if found.is_last else _next_page(call, found.end)
     body = json_page(content, following, found.end) if media == JSON else content[0]
     tag = f"{of_head}{found.end}" if asked.goes_on and found.is_last else content_tag(body)
-    answer = tagged_answer(call.request, body, tag, cached=REVALIDATED, media=media)
-    answer.headers["Vary"] = "Accept"
+    if asked.is_settled and found.events and not found.is_last and call.on.store.vault is None:
+        pages.keep(key, KeptPage(stored_slice(found.events[0]), body, tag, following))
+    return _page_answer(call, media, body, tag, following)
+
+
+def _page_answer(
+    call: ApiCall[Any], media: str, content: bytes, tag: str, following: str | None
+) -> Response:
+    headers = {"Vary": "Accept"}
     if following is not None and media != JSON:
-        answer.headers["Link"] = f'<{following}>; rel="next"'
-    return answer
+        headers["Link"] = f'<{following}>; rel="next"'
+    return tagged_answer(call.request, content, tag, media=media, headers=headers)
 
 
 def _content(found: EventsFound, media: str) -> list[bytes]:
