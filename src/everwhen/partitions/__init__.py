@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         PartitionStrategy,
     )
     from everwhen.partitions._sync.opening import add_partitions, open_partitioned_store
+    from everwhen.partitions._sync.sharded_store import ShardedStore, open_sharded_store
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -26,6 +27,7 @@ else:
                 "PartitionStrategy",
             ),
             "everwhen.partitions._sync.opening": ("add_partitions", "open_partitioned_store"),
+            "everwhen.partitions._sync.sharded_store": ("ShardedStore", "open_sharded_store"),
         },
     )
 
@@ -35,6 +37,8 @@ __all__ = [
     "ByStream",
     "ByTime",
     "PartitionStrategy",
+    "ShardedStore",
     "add_partitions",
     "open_partitioned_store",
+    "open_sharded_store",
 ]
