@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Struct
+from tests.patience import PATIENCE_SECONDS
 from tests.web.serving import served, store_app
-from tests.web.test_page import Watched, browser, pytestmark
+from tests.web.test_page import Watched, browser, expect, pytestmark
 
 from everwhen import (
     CommandBus,
@@ -149,15 +151,22 @@ def test_a_thousand_steps_hold_on_to_nothing(watched: Watched, address: str) -> 
     page = watched.open(f"/s/main/{address}")
     slowly = _PRESS.replace("left % 5 === 0", "true")
     page.evaluate(slowly, ["j", 500])  # these fill what is remembered of answers
-    before = held_by(page)
+    expect(page.locator("#goto")).to_have_value("526")
+    page.wait_for_selector("main.screen")
+    looks = [held_by(page) for _ in range(5)]
+    before = {name: max(look[name] for look in looks) for name in looks[0]}
     page.evaluate(slowly, ["j", 500])
     page.evaluate(slowly, ["k", 500])
     page.evaluate(_SCRUB, 500)
     page.wait_for_url(re.compile("at=526"))
-    after = held_by(page)
-    assert after["Nodes"] < before["Nodes"] + 2_000
-    assert after["JSEventListeners"] < before["JSEventListeners"] + 50
-    assert after["JSHeapUsedSize"] < before["JSHeapUsedSize"] + 4e6
+    most = {"Nodes": 10_000, "JSEventListeners": 500, "JSHeapUsedSize": 10e6}
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:  # what is collected later is no leak, which would be five times as much
+        after = held_by(page)
+        if all(after[name] < before[name] + more for name, more in most.items()):
+            return
+        assert time.monotonic() < end, (before, after)
+        time.sleep(0.5)
 
 
 def test_each_of_two_quick_presses_is_a_step_of_the_state(watched: Watched) -> None:
