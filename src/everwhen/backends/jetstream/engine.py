@@ -144,6 +144,8 @@ class JetStreamEngine(SqliteEngine):
             self._address = address = msgspec.structs.replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
+        self._is_logged = False
+        """Whether the message of the transaction under way is in the log."""
         self._cluster = connection or Connection(address, busy_timeout)
         with contextlib.ExitStack() as undone:
             undone.callback(self._cluster.close)
@@ -439,6 +441,7 @@ class JetStreamEngine(SqliteEngine):
         `_OldError` where a commit would be refused, unless the replica ``is_newest``.
         """
         with (
+            self._logging(),
             translated(self.path),
             self._in_transaction(),
             self._transactions.transaction() as turn,
@@ -471,15 +474,34 @@ class JetStreamEngine(SqliteEngine):
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
+        self._is_logged = True
         self._follower.tell(seq, state.digest, data, writes_for_others=not self.inline)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Around a transaction whose message goes into the log: what fails after that undoes none.
+
+        Hold ``lock``.
+        """
+        self._is_logged = False
+        try:
+            yield
+        except Exception as error:
+            if not self._is_logged:
+                raise
+            raise StorageError(
+                f"{self.path}: what was to be written is in the log, but this replica could not "
+                f"take it in ({error}); fix that, and repeat the commit with the same commit id "
+                f"for its receipt"
+            ) from error
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
         return ReplicaTransaction(connection, self.path, self._segments)
 
     @contextmanager
     def transaction(self) -> Iterator[ReplicaTransaction]:
-        with self._changing(), self._transactions.transaction() as turn:
+        with self._logging(), self._changing(), self._transactions.transaction() as turn:
             transaction = self._transaction_on(self._transactions.connection)
             yield transaction
             self._share(transaction, turn)
