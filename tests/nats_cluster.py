@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import signal
 import socket
@@ -123,6 +124,14 @@ class NatsNode:
         assert self._process is not None
         return self._process.pid
 
+    def give(self, room: str) -> None:
+        """Start it anew, with that much room for what it keeps."""
+        self.stop()
+        file = self.folder / "nats.conf"
+        file.write_text(re.sub(r"max_file_store: \w+", f"max_file_store: {room}", file.read_text()))
+        self.start()
+        self.wait()
+
     def kill(self) -> None:
         """End it as a power loss would, but for what its system still holds in memory."""
         self._end(signal.SIGKILL)
@@ -177,9 +186,11 @@ class NatsCluster:
         for node in self.nodes:
             node.kill()
 
-    def url(self, store: str, replica: Path, **options: str) -> str:
-        """The URL of a store, with a replica in that file."""
-        hosts = ",".join(f"{node.host.address}:{node.port}" for node in self.nodes)
+    def url(
+        self, store: str, replica: Path, *, through: Sequence[NatsNode] = (), **options: str
+    ) -> str:
+        """The URL of a store, with a replica in that file, by way of all nodes or of those."""
+        hosts = ",".join(f"{node.host.address}:{node.port}" for node in through or self.nodes)
         monitors = ",".join(f"{node.host.address}:{node.monitor}" for node in self.nodes)
         given = {
             "replica": str(replica), "monitor": monitors, "copies": str(len(self.nodes)), **options
