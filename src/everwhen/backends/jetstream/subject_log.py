@@ -40,7 +40,8 @@ _WRONG_LAST_SEQUENCE: Final = 10071
 _IN_FLIGHT: Final = 10164
 _NO_MESSAGE: Final = 10037
 _NO_STREAM: Final = 10059
-_FULL: Final = {10077, 10047}
+_FULL: Final = {10077, 10047, 10023}
+"""The stream, the account, or the server takes no more."""
 _TOO_LARGE: Final = 10054
 
 
