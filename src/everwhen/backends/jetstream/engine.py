@@ -199,11 +199,16 @@ class JetStreamEngine(SqliteEngine):
         if hinted and self._seen() >= hinted:
             return
         with self.lock.turn(), self.lock.mutex:
-            try:
-                self._catch_up(hinted)
-            except (CorruptStoreError, NewerStoreError) as error:
-                self._lifetime.failure = error
-                raise
+            self._catch_up(hinted)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Around what finds out about the log: what no later try would change is the end."""
+        try:
+            yield
+        except (CorruptStoreError, NewerStoreError) as error:
+            self._lifetime.failure = error
+            raise
 
     def _seen(self) -> int:
         return self._kept().seq
@@ -226,31 +231,33 @@ class JetStreamEngine(SqliteEngine):
 
     def _catch_up_to_newest(self) -> None:
         """Take in all that the leader knows of. Hold ``lock``."""
-        newest = self._log.last()
-        seen = self._seen()
-        if newest < seen:
-            self._log.check_length(seen)
-        self._catch_up(newest)
+        with self._stopping():
+            newest = self._log.last()
+            seen = self._seen()
+            if newest < seen:
+                self._log.check_length(seen)
+            self._catch_up(newest)
 
     def _catch_up(self, up_to: int) -> None:
         """Take in all up to a message that there is, or, given 0, what any server has.
 
         Hold ``lock``.
         """
-        while True:
-            state = self._kept()
-            if up_to and state.seq >= up_to:
-                return
-            page = self._told(state) or self._log.page(state.seq, _PAGE)
-            if not page and up_to:  # whoever was asked is behind
-                found = self._log.next(state.seq)
-                page = [] if found is None else [found]
-            if page:
-                self._take_in(page)
-            elif up_to:
-                self._log.check_length(up_to)
-            else:
-                return
+        with self._stopping():
+            while True:
+                state = self._kept()
+                if up_to and state.seq >= up_to:
+                    return
+                page = self._told(state) or self._log.page(state.seq, _PAGE)
+                if not page and up_to:  # whoever was asked is behind
+                    found = self._log.next(state.seq)
+                    page = [] if found is None else [found]
+                if page:
+                    self._take_in(page)
+                elif up_to:
+                    self._log.check_length(up_to)
+                else:
+                    return
 
     def _told(self, state: ReplicaState) -> list[LogMessage]:
         return self._follower.told_after(state.seq, state.digest)
@@ -464,7 +471,8 @@ class JetStreamEngine(SqliteEngine):
                 inline(transaction)
             shared = tuple(transaction.shared.values())
             message_id, data = new_message(state.digest, accepted, shared)
-            self._publish(message_id, data, state)
+            with self._stopping():
+                self._publish(message_id, data, state)
         return outcomes
 
     def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
@@ -504,7 +512,8 @@ class JetStreamEngine(SqliteEngine):
         with self._logging(), self._changing(), self._transactions.transaction() as turn:
             transaction = self._transaction_on(self._transactions.connection)
             yield transaction
-            self._share(transaction, turn)
+            with self._stopping():
+                self._share(transaction, turn)
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
         while True:
