@@ -559,8 +559,9 @@ class JetStreamEngine(SqliteEngine):
         if self._seen() < newest:
             if not self.lock.mutex.acquire(timeout=self.busy_timeout):
                 raise BusyError(
-                    f"{self.path}: a transaction of this process keeps the replica from catching "
-                    f"up; read before it or after it"
+                    f"{self.path}: for {self.busy_timeout:g} s the replica could not catch up: a "
+                    f"transaction of this process holds it, or an append that waits for the "
+                    f"cluster; read it after that"
                 )
             try:
                 self._catch_up(newest)
