@@ -186,11 +186,15 @@ class NatsCluster:
         for node in self.nodes:
             node.kill()
 
-    def url(
-        self, store: str, replica: Path, *, through: Sequence[NatsNode] = (), **options: str
+    def url(self, store: str, replica: Path, **options: str) -> str:
+        """The URL of a store, with a replica in that file."""
+        return self.url_through(self.nodes, store, replica, **options)
+
+    def url_through(
+        self, nodes: Sequence[NatsNode], store: str, replica: Path, **options: str
     ) -> str:
-        """The URL of a store, with a replica in that file, by way of all nodes or of those."""
-        hosts = ",".join(f"{node.host.address}:{node.port}" for node in through or self.nodes)
+        """The same, for a client that knows those servers only."""
+        hosts = ",".join(f"{node.host.address}:{node.port}" for node in nodes)
         monitors = ",".join(f"{node.host.address}:{node.monitor}" for node in self.nodes)
         given = {
             "replica": str(replica), "monitor": monitors, "copies": str(len(self.nodes)), **options

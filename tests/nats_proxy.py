@@ -52,6 +52,7 @@ class NatsProxy:
         self._lock = threading.Lock()
         self._rule: _Rule | None = None
         self._inboxes: set[str] = set()
+        self._gate: Held | None = None
         self.struck = 0
         """How many messages a rule was about."""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -71,13 +72,17 @@ class NatsProxy:
         self._begin(_Rule(what, re.compile(subject), treat))
 
     def hold(self, what: What, subject: str) -> Held:
-        """Hold the next message of a kind up, and all behind it on its connection."""
+        """Hold the next message of a kind up, all behind it on its connection, and new connections.
+
+        So a client that gives its connection up is no further.
+        """
         held = Held()
         first = iter([True])
 
         def treat() -> bool:
             if next(first, False):
                 self.struck += 1
+                self._gate = held
                 held.wait()
             return True
 
@@ -100,6 +105,8 @@ class NatsProxy:
         with suppress(OSError):
             while True:
                 client = self._listening.accept()[0]
+                if self._gate is not None:
+                    self._gate.wait()
                 server = socket.create_connection(self._server)
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -102,7 +102,12 @@ class Client:
             elif chance < 0.3:
                 self._save(stop)
             else:
-                self._write(key, self._planned(key, chance), stop)
+                try:
+                    commit = self._planned(key, chance)
+                except StorageError as error:
+                    tell(error)
+                else:
+                    self._write(key, commit, stop)
 
     def _planned(self, key: str, chance: float) -> Commit:
         own = f"own-{self._thread.replace('.', '-')}"
@@ -179,6 +184,12 @@ def tell(error: StorageError) -> None:
         os._exit(1)
 
 
+def end(failure: threading.ExceptHookArgs) -> None:
+    """End the process with a thread that failed."""
+    traceback.print_exception(failure.exc_value)
+    os._exit(1)
+
+
 def opened(url: str) -> Store:
     """The store, once the cluster lets it be opened."""
     while True:
@@ -210,5 +221,6 @@ def run(url: str, name: str, seed: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    threading.excepthook = end
     url, name, seed, folder = sys.argv[1:]
     run(url, name, seed, Path(folder))

@@ -28,8 +28,8 @@ def test_what_is_asked_through_a_leader_that_was_cut_off_is_new_or_an_error(
             store.append("a", entries("before", 1))
         old = cluster.leader(name)
         others = [node for node in cluster.nodes if node is not old]
-        fresh = cluster.url(name, tmp_path / "old.db", through=[old], consistency="fresh")
-        going_on = cluster.url(name, tmp_path / "new.db", through=others)
+        fresh = cluster.url_through([old], name, tmp_path / "old.db", consistency="fresh")
+        going_on = cluster.url_through(others, name, tmp_path / "new.db")
         with (
             open_store(fresh, events=[Entry], busy_timeout=1.0) as cut_off,
             open_store(going_on, events=[Entry]) as store,
