@@ -16,7 +16,7 @@ from tests.faults.faults_ledger import Entry, entries
 from tests.nats_cluster import NatsCluster, nats_cluster
 
 from everwhen import Store, open_store
-from everwhen.backends.jetstream import subject_log
+from everwhen.backends.jetstream import engine, subject_log
 from everwhen.backends.jetstream.messages import new_message
 from everwhen.errors import (
     CorruptStoreError,
@@ -201,6 +201,24 @@ def test_a_log_that_was_made_anew_stops_a_replica_for_good(
     with pytest.raises(CorruptStoreError):
         place.open("one")
     assert place.messages() == len(keys)
+
+
+@pytest.mark.parametrize("is_written", [True, False], ids=["written to", "asked"])
+def test_a_log_that_was_made_anew_with_as_many_messages_stops_a_replica_for_good(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    """By its number of messages alone, a write would be accepted, and spoil that history."""
+    monkeypatch.setattr(engine, "_AGREED_SECONDS", 0.0)
+    with place.open("one") as store:
+        written(store, "a", "b")
+        remade(place, "x", "y")
+        for _ in range(2):
+            with pytest.raises(CorruptStoreError, match="isn't the one that this replica has"):
+                written(store, "never") if is_written else store.receipt(uuid4())
+        with pytest.raises(CorruptStoreError, match="isn't the one that this replica has"):
+            store.head()
+    with place.open("other") as other:
+        assert keys_of(other) == ["x", "y"]
 
 
 def test_a_stream_that_was_deleted_is_said_to_be_gone(place: Place) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -88,6 +89,9 @@ _COMMIT_BYTES: Final = 64
 _SLICE_BYTES: Final = 32
 _NAME_BYTES: Final = 5
 """What a commit and a slice take beside what is in them, and a character of a name, at most."""
+_AGREED_SECONDS: Final = 5.0
+"""After how long a writer looks whether the log still has its history: shorter than it takes to
+make a stream anew with as many messages, for which the log's guard would hold."""
 _HEADERS_BYTES: Final = 64 << 10
 """What a message takes beside its data, at most."""
 
@@ -146,6 +150,8 @@ class JetStreamEngine(SqliteEngine):
         self._refuses_writes = read_only
         self._is_logged = False
         """Whether the message of the transaction under way is in the log."""
+        self._agreed_at = 0.0
+        """When the replica was last seen to be of the log's history."""
         self._cluster = connection or Connection(address, busy_timeout)
         with contextlib.ExitStack() as undone:
             undone.callback(self._cluster.close)
@@ -232,11 +238,29 @@ class JetStreamEngine(SqliteEngine):
     def _catch_up_to_newest(self) -> None:
         """Take in all that the leader knows of. Hold ``lock``."""
         with self._stopping():
-            newest = self._log.last()
+            newest = self._newest()
             seen = self._seen()
             if newest < seen:
                 self._log.check_length(seen)
             self._catch_up(newest)
+            self._agreed_at = time.monotonic()
+
+    def _newest(self) -> int:
+        """The newest message's sequence, by the leader's word; 0 where there is none.
+
+        Raises `CorruptStoreError` where it stands in the place of the one that the replica has.
+        """
+        newest = self._log.newest()
+        if newest is None:
+            return 0
+        state = self._kept()
+        if state.seq == newest.seq and state.digest != digest_of(newest.data):
+            raise CorruptStoreError(
+                f"{self.path}: {self._log.place_of(newest.seq)} isn't the one that this replica "
+                f"has: it is a replica of another history. Find out which is the true one, and "
+                f"delete the replica to follow the cluster's"
+            )
+        return newest.seq
 
     def _catch_up(self, up_to: int) -> None:
         """Take in all up to a message that there is, or, given 0, what any server has.
@@ -424,6 +448,8 @@ class JetStreamEngine(SqliteEngine):
         self, commits: Sequence[EncodedCommit], *, waits: bool, yields: bool
     ) -> list[Outcome]:
         """Judge and write them again and again, until nobody was faster."""
+        if time.monotonic() - self._agreed_at > _AGREED_SECONDS:
+            self._catch_up_to_newest()
         is_newest = False
         while True:
             try:
@@ -483,6 +509,7 @@ class JetStreamEngine(SqliteEngine):
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
         self._is_logged = True
+        self._agreed_at = time.monotonic()
         self._follower.tell(seq, state.digest, data, writes_for_others=not self.inline)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
 
@@ -555,7 +582,8 @@ class JetStreamEngine(SqliteEngine):
 
     def _reach_newest(self) -> None:
         self.check_open()
-        newest = self._log.last()
+        with self._stopping():
+            newest = self._newest()
         if self._seen() < newest:
             if not self.lock.mutex.acquire(timeout=self.busy_timeout):
                 raise BusyError(

@@ -84,7 +84,7 @@ class SubjectLog:
     """The messages of one subject. Safe from any thread.
 
     Each call goes on asking for ``patience`` seconds, then raises `UnansweredError`. ``next`` may
-    be old for some seconds where the leader was cut off and doesn't know it yet; ``last`` isn't.
+    be old for some seconds where the leader was cut off and doesn't know it yet; ``newest`` isn't.
     """
 
     def __init__(self, connection: Connection, stream: str, subject: str, patience: float) -> None:
@@ -152,11 +152,16 @@ class SubjectLog:
 
     def last(self) -> int:
         """The newest message's sequence, by a leader that still leads; 0 where there is none."""
+        newest = self.newest()
+        return 0 if newest is None else newest.seq
+
+    def newest(self) -> LogMessage | None:
+        """The newest message, by a leader that still leads; None where there is none."""
         until = time.monotonic() + self._patience
         while True:
             found = self._found({"last_by_subj": self.subject})
             if self._is_led():
-                return 0 if found is None else found.seq
+                return found
             if time.monotonic() > until:
                 raise UnansweredError(
                     f"{self.subject}: the server that leads hears of no majority within "
