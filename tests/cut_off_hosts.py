@@ -5,6 +5,7 @@ Each host has two cables: one to this machine, where the clients are, and one to
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,6 +18,9 @@ from tests.nats_cluster import NatsHost
 
 _NETWORK: Final = "198.18"
 """Of the addresses that are meant for trying out networks."""
+
+_numbers: Final = itertools.count()
+"""What is deleted goes a moment later, so each time has names of its own."""
 
 
 class CutOffHost:
@@ -56,7 +60,7 @@ class CutOffHost:
 def cut_off_hosts(size: int) -> Iterator[list[CutOffHost]]:
     """Some of them, with cables between; skips the test where none can be made."""
     _check()
-    label = f"ew{os.getpid() % 100_000}"
+    label = f"ew{os.getpid() % 100_000}x{next(_numbers) % 1_000}"
     subnet = os.getpid() % 60 * 4
     try:
         _ip("netns", "add", f"{label}h")
@@ -64,8 +68,9 @@ def cut_off_hosts(size: int) -> Iterator[list[CutOffHost]]:
         _ip("-n", f"{label}h", "link", "set", "bridge", "up")
         yield [CutOffHost(label, subnet, number) for number in range(1, size + 1)]
     finally:
-        for name in (f"{label}n{number}" for number in range(1, size + 1)):
-            _ip("netns", "del", name, is_sure=False)
+        for number in range(1, size + 1):
+            _ip("link", "del", f"{label}c{number}", is_sure=False)
+            _ip("netns", "del", f"{label}n{number}", is_sure=False)
         _ip("netns", "del", f"{label}h", is_sure=False)
 
 
