@@ -65,7 +65,7 @@ def show(reports: list[Report], seconds: float) -> dict[str, object]:
     lost, moved = (sum(word in fault for fault in wrong) for word in (" is lost", ", and is at "))
     print(
         f"\n{faults.total()} faults in {seconds:,.0f} s; {results['written']:,} appends "
-        f"acknowledged, {lost} lost, {moved} moved; {len(wrong)} faults in all; "
+        f"acknowledged, {lost} lost, {moved} moved; {len(wrong)} promises broken; "
         f"{results['conflict']:,} conflicts, {results['condition']:,} conditions refused, "
         f"{results['read']:,} reads, {results['saved']:,} checkpoints, {results['open']:,} open"
     )
