@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import shutil
 import signal
 import socket
@@ -10,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 from tests.patience import PATIENCE_SECONDS
@@ -28,41 +30,52 @@ rm -rf "$2"
 
 _CONFIGURATION: Final = """
 server_name: {name}
-listen: "127.0.0.1:{port}"
-http: "127.0.0.1:{monitor}"
+listen: "{host}:{port}"
+http: "{host}:{monitor}"
 max_payload: 8MB
 jetstream {{ store_dir: "{folder}/jetstream", sync_interval: {sync}, max_file_store: {room} }}
 logfile: "{folder}/log"
 """
 _CLUSTER: Final = """
-cluster {{ name: tests, listen: "127.0.0.1:{own}", routes: [{routes}], no_advertise: true }}
+cluster {{ name: tests, listen: "{own}", routes: [{routes}], no_advertise: true }}
 """
 
 
+class NatsHost(NamedTuple):
+    """Where a server runs: its address for clients and for the other servers, and its namespace."""
+
+    address: str = "127.0.0.1"
+    among_servers: str = "127.0.0.1"
+    namespace: str = ""
+
+
 class NatsNode:
-    """One server, whose data are in a folder of their own. ``routes`` are all nodes' ports."""
+    """One server, whose data are in a folder of their own. ``routes`` are all nodes' addresses."""
 
     def __init__(
-        self, folder: Path, name: str, routes: list[int], own: int, *, sync: str, room: str
+        self, folder: Path, host: NatsHost, routes: list[str], own: str, *, sync: str, room: str
     ) -> None:
-        self.name = name
+        self.name = folder.name
         self.folder = folder
+        self.host = host
         self.port, self.monitor = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         text = _CONFIGURATION.format(
-            name=name, port=self.port, monitor=self.monitor, folder=folder, sync=sync, room=room
-        )
+            name=self.name, host=host.address, port=self.port, monitor=self.monitor, folder=folder,
+            sync=sync, room=room,
+        )  # fmt: skip
         if len(routes) > 1:
-            others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes if port != own)
+            others = ", ".join(f'"nats://{route}"' for route in routes if route != own)
             text += _CLUSTER.format(own=own, routes=others)
         (folder / "nats.conf").write_text(text)
 
     def start(self) -> None:
         """Start it; it is ready a moment later, see ``wait``."""
+        within = ["ip", "netns", "exec", self.host.namespace] if self.host.namespace else []
         self._process = subprocess.Popen(
-            [str(_program()), "-c", str(self.folder / "nats.conf")],
+            [*within, str(_program()), "-c", str(self.folder / "nats.conf")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._watch = subprocess.Popen(
@@ -81,12 +94,27 @@ class NatsNode:
             time.sleep(0.02)
 
     def _is_ready(self) -> bool:
-        asking = HTTPConnection("127.0.0.1", self.monitor, timeout=5)
+        return self._asked("/healthz") is not None
+
+    def leader(self, stream: str) -> str:
+        """The name of the server that leads a stream, as this one knows it; empty where it can't."""
+        said = self._asked("/jsz?streams=1") or b"{}"
+        for account in json.loads(said).get("account_details", []):
+            for found in account.get("stream_detail", []):
+                if found["name"] == stream:
+                    return str(found.get("cluster", {}).get("leader", ""))
+        return ""
+
+    def _asked(self, path: str) -> bytes | None:
+        asking = HTTPConnection(self.host.address, self.monitor, timeout=2)
         try:
-            asking.request("GET", "/healthz")
-            return asking.getresponse().status == 200
+            asking.request("GET", path)
+            answer = asking.getresponse()
+            said = answer.read()
         except (OSError, HTTPException):
-            return False
+            return None
+        else:
+            return said if answer.status == 200 else None
         finally:
             asking.close()
 
@@ -95,6 +123,14 @@ class NatsNode:
         """That of the running server."""
         assert self._process is not None
         return self._process.pid
+
+    def give(self, room: str) -> None:
+        """Start it anew, with that much room for what it keeps."""
+        self.stop()
+        file = self.folder / "nats.conf"
+        file.write_text(re.sub(r"max_file_store: \w+", f"max_file_store: {room}", file.read_text()))
+        self.start()
+        self.wait()
 
     def kill(self) -> None:
         """End it as a power loss would, but for what its system still holds in memory."""
@@ -129,11 +165,12 @@ class NatsNode:
 class NatsCluster:
     """Some servers that are one cluster, or one alone."""
 
-    def __init__(self, folder: Path, size: int, *, sync: str, room: str) -> None:
-        ports = free_ports(size)
+    def __init__(self, folder: Path, hosts: Sequence[NatsHost], *, sync: str, room: str) -> None:
+        ports = free_ports(len(hosts))
+        routes = [f"{host.among_servers}:{port}" for host, port in zip(hosts, ports, strict=True)]
         self.nodes = [
-            NatsNode(folder / f"n{number}", f"n{number}", ports, port, sync=sync, room=room)
-            for number, port in enumerate(ports, 1)
+            NatsNode(folder / f"n{number}", host, routes, own, sync=sync, room=room)
+            for number, (host, own) in enumerate(zip(hosts, routes, strict=True), 1)
         ]
         self._numbers = itertools.count(1)
 
@@ -151,13 +188,29 @@ class NatsCluster:
 
     def url(self, store: str, replica: Path, **options: str) -> str:
         """The URL of a store, with a replica in that file."""
-        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        monitors = ",".join(f"127.0.0.1:{node.monitor}" for node in self.nodes)
+        return self.url_through(self.nodes, store, replica, **options)
+
+    def url_through(
+        self, nodes: Sequence[NatsNode], store: str, replica: Path, **options: str
+    ) -> str:
+        """The same, for a client that knows those servers only."""
+        hosts = ",".join(f"{node.host.address}:{node.port}" for node in nodes)
+        monitors = ",".join(f"{node.host.address}:{node.monitor}" for node in self.nodes)
         given = {
             "replica": str(replica), "monitor": monitors, "copies": str(len(self.nodes)), **options
         }  # fmt: skip
         words = "&".join(f"{name}={value}" for name, value in given.items())
         return f"nats://{hosts}/{store}?{words}"
+
+    def leader(self, store: str) -> NatsNode:
+        """The node that leads the store's stream, by the word of one that does, once there is."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            for node in self.nodes:
+                if node.leader(f"EW_{store}") == node.name:
+                    return node
+            time.sleep(0.05)
+        raise RuntimeError(f"nobody leads {store}")
 
     def new_name(self) -> str:
         """The name of a store that isn't there yet."""
@@ -166,14 +219,19 @@ class NatsCluster:
 
 @contextmanager
 def nats_cluster(
-    size: int, *, sync: str = "always", room: str = "8GB", folder: Path | None = None
+    size: int,
+    *,
+    sync: str = "always",
+    room: str = "8GB",
+    folder: Path | None = None,
+    hosts: Sequence[NatsHost] = (),
 ) -> Iterator[NatsCluster]:
     """Running servers; skips the test where there are none for this machine."""
     _program()
     with tempfile.TemporaryDirectory(
         prefix="everwhen-nats-", dir=folder, ignore_cleanup_errors=True
     ) as name:
-        cluster = NatsCluster(Path(name), size, sync=sync, room=room)
+        cluster = NatsCluster(Path(name), hosts or [NatsHost()] * size, sync=sync, room=room)
         try:
             cluster.start()
             yield cluster

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -88,6 +89,9 @@ _COMMIT_BYTES: Final = 64
 _SLICE_BYTES: Final = 32
 _NAME_BYTES: Final = 5
 """What a commit and a slice take beside what is in them, and a character of a name, at most."""
+_AGREED_SECONDS: Final = 5.0
+"""After how long a writer looks whether the log still has its history: shorter than it takes to
+make a stream anew with as many messages, for which the log's guard would hold."""
 _HEADERS_BYTES: Final = 64 << 10
 """What a message takes beside its data, at most."""
 
@@ -144,6 +148,10 @@ class JetStreamEngine(SqliteEngine):
             self._address = address = msgspec.structs.replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
+        self._is_logged = False
+        """Whether the message of the transaction under way is in the log."""
+        self._agreed_at = 0.0
+        """When the replica was last seen to be of the log's history."""
         self._cluster = connection or Connection(address, busy_timeout)
         with contextlib.ExitStack() as undone:
             undone.callback(self._cluster.close)
@@ -197,11 +205,16 @@ class JetStreamEngine(SqliteEngine):
         if hinted and self._seen() >= hinted:
             return
         with self.lock.turn(), self.lock.mutex:
-            try:
-                self._catch_up(hinted)
-            except (CorruptStoreError, NewerStoreError) as error:
-                self._lifetime.failure = error
-                raise
+            self._catch_up(hinted)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Around what finds out about the log: what no later try would change is the end."""
+        try:
+            yield
+        except (CorruptStoreError, NewerStoreError) as error:
+            self._lifetime.failure = error
+            raise
 
     def _seen(self) -> int:
         return self._kept().seq
@@ -224,31 +237,51 @@ class JetStreamEngine(SqliteEngine):
 
     def _catch_up_to_newest(self) -> None:
         """Take in all that the leader knows of. Hold ``lock``."""
-        newest = self._log.last()
-        seen = self._seen()
-        if newest < seen:
-            self._log.check_length(seen)
-        self._catch_up(newest)
+        with self._stopping():
+            newest = self._newest()
+            seen = self._seen()
+            if newest < seen:
+                self._log.check_length(seen)
+            self._catch_up(newest)
+            self._agreed_at = time.monotonic()
+
+    def _newest(self) -> int:
+        """The newest message's sequence, by the leader's word; 0 where there is none.
+
+        Raises `CorruptStoreError` where it stands in the place of the one that the replica has.
+        """
+        newest = self._log.newest()
+        if newest is None:
+            return 0
+        state = self._kept()
+        if state.seq == newest.seq and state.digest != digest_of(newest.data):
+            raise CorruptStoreError(
+                f"{self.path}: {self._log.place_of(newest.seq)} isn't the one that this replica "
+                f"has: it is a replica of another history. Find out which is the true one, and "
+                f"delete the replica to follow the cluster's"
+            )
+        return newest.seq
 
     def _catch_up(self, up_to: int) -> None:
         """Take in all up to a message that there is, or, given 0, what any server has.
 
         Hold ``lock``.
         """
-        while True:
-            state = self._kept()
-            if up_to and state.seq >= up_to:
-                return
-            page = self._told(state) or self._log.page(state.seq, _PAGE)
-            if not page and up_to:  # whoever was asked is behind
-                found = self._log.next(state.seq)
-                page = [] if found is None else [found]
-            if page:
-                self._take_in(page)
-            elif up_to:
-                self._log.check_length(up_to)
-            else:
-                return
+        with self._stopping():
+            while True:
+                state = self._kept()
+                if up_to and state.seq >= up_to:
+                    return
+                page = self._told(state) or self._log.page(state.seq, _PAGE)
+                if not page and up_to:  # whoever was asked is behind
+                    found = self._log.next(state.seq)
+                    page = [] if found is None else [found]
+                if page:
+                    self._take_in(page)
+                elif up_to:
+                    self._log.check_length(up_to)
+                else:
+                    return
 
     def _told(self, state: ReplicaState) -> list[LogMessage]:
         return self._follower.told_after(state.seq, state.digest)
@@ -415,6 +448,8 @@ class JetStreamEngine(SqliteEngine):
         self, commits: Sequence[EncodedCommit], *, waits: bool, yields: bool
     ) -> list[Outcome]:
         """Judge and write them again and again, until nobody was faster."""
+        if time.monotonic() - self._agreed_at > _AGREED_SECONDS:
+            self._catch_up_to_newest()
         is_newest = False
         while True:
             try:
@@ -439,6 +474,7 @@ class JetStreamEngine(SqliteEngine):
         `_OldError` where a commit would be refused, unless the replica ``is_newest``.
         """
         with (
+            self._logging(),
             translated(self.path),
             self._in_transaction(),
             self._transactions.transaction() as turn,
@@ -461,7 +497,8 @@ class JetStreamEngine(SqliteEngine):
                 inline(transaction)
             shared = tuple(transaction.shared.values())
             message_id, data = new_message(state.digest, accepted, shared)
-            self._publish(message_id, data, state)
+            with self._stopping():
+                self._publish(message_id, data, state)
         return outcomes
 
     def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
@@ -471,18 +508,39 @@ class JetStreamEngine(SqliteEngine):
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
+        self._is_logged = True
+        self._agreed_at = time.monotonic()
         self._follower.tell(seq, state.digest, data, writes_for_others=not self.inline)
         save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Around a transaction whose message goes into the log: what fails after that undoes none.
+
+        Hold ``lock``.
+        """
+        self._is_logged = False
+        try:
+            yield
+        except Exception as error:
+            if not self._is_logged:
+                raise
+            raise StorageError(
+                f"{self.path}: what was to be written is in the log, but this replica could not "
+                f"take it in ({error}); fix that, and repeat the commit with the same commit id "
+                f"for its receipt"
+            ) from error
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
         return ReplicaTransaction(connection, self.path, self._segments)
 
     @contextmanager
     def transaction(self) -> Iterator[ReplicaTransaction]:
-        with self._changing(), self._transactions.transaction() as turn:
+        with self._logging(), self._changing(), self._transactions.transaction() as turn:
             transaction = self._transaction_on(self._transactions.connection)
             yield transaction
-            self._share(transaction, turn)
+            with self._stopping():
+                self._share(transaction, turn)
 
     def transact(self, work: Callable[[EngineTransaction], T]) -> T:
         while True:
@@ -524,12 +582,14 @@ class JetStreamEngine(SqliteEngine):
 
     def _reach_newest(self) -> None:
         self.check_open()
-        newest = self._log.last()
+        with self._stopping():
+            newest = self._newest()
         if self._seen() < newest:
             if not self.lock.mutex.acquire(timeout=self.busy_timeout):
                 raise BusyError(
-                    f"{self.path}: a transaction of this process keeps the replica from catching "
-                    f"up; read before it or after it"
+                    f"{self.path}: for {self.busy_timeout:g} s the replica could not catch up: a "
+                    f"transaction of this process holds it, or an append that waits for the "
+                    f"cluster; read it after that"
                 )
             try:
                 self._catch_up(newest)

@@ -45,6 +45,8 @@ class _Peer(msgspec.Struct):
     current: bool = False
     offline: bool = False
     lag: int = 0
+    active: int = 0
+    """Nanoseconds since the leader has heard from it; 0 where it never has."""
 
 
 class _Cluster(msgspec.Struct):
@@ -76,6 +78,17 @@ class LogStream(msgspec.Struct):
         names = [self.cluster.leader, *(peer.name for peer in self.cluster.replicas)]
         return [name for name in names if name]
 
+    def is_led(self, within: float) -> bool:
+        """Whether who says this has heard from a majority, itself included, within those seconds.
+
+        A server that was cut off takes itself for the leader for up to 20 s; others elect one.
+        """
+        if self.error is not None:
+            return False
+        peers = self.cluster.replicas if self.cluster is not None else []
+        heard = sum(0 < peer.active < within * 1_000_000_000 for peer in peers)
+        return 2 * (heard + 1) > len(peers) + 1
+
 
 class _JetStream(msgspec.Struct):
     config: dict[str, Any] = {}
@@ -86,7 +99,7 @@ class _Server(msgspec.Struct):
     jetstream: _JetStream | None = None
 
 
-_decode_info: Final = msgspec.json.Decoder(LogStream).decode
+decode_stream: Final = msgspec.json.Decoder(LogStream).decode
 _decode_server: Final = msgspec.json.Decoder(_Server).decode
 
 
@@ -124,7 +137,7 @@ def _asked(connection: Connection, call: str, question: dict[str, Any], until: f
             answer = connection.request(
                 f"$JS.API.{call}", msgspec.json.encode(question), _ANSWER_SECONDS
             )
-            info = _decode_info(answer.data)
+            info = decode_stream(answer.data)
         except UnansweredError:
             if time.monotonic() > until:
                 raise

@@ -7,6 +7,7 @@ often it is sent: it is written once, directly behind S, or never.
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import msgspec
 
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.backends.jetstream.messages import message_id as id_of
+from everwhen.backends.jetstream.stream_setup import decode_stream
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
     NotAStoreError,
@@ -30,11 +32,16 @@ _CONFIRMED_SECONDS: Final = 15.0
 """For how long the log has to be shorter than a replica to be believed: longer than a server that
 was cut off goes on taking itself for the leader."""
 
+_LED_SECONDS: Final = 2.0
+"""How recently a leader has to have heard from a majority: no other is elected before 4 s without
+it, and an answer is waited for at most a second."""
+
 _WRONG_LAST_SEQUENCE: Final = 10071
 _IN_FLIGHT: Final = 10164
 _NO_MESSAGE: Final = 10037
 _NO_STREAM: Final = 10059
-_FULL: Final = {10077, 10047}
+_FULL: Final = {10077, 10047, 10023}
+"""The stream, the account, or the server takes no more."""
 _TOO_LARGE: Final = 10054
 
 
@@ -76,8 +83,8 @@ class OvertakenError(Exception):
 class SubjectLog:
     """The messages of one subject. Safe from any thread.
 
-    Each call goes on asking for ``patience`` seconds, then raises `UnansweredError`. What is asked
-    of the leader may be old for some seconds where it was cut off and doesn't know it yet.
+    Each call goes on asking for ``patience`` seconds, then raises `UnansweredError`. ``next`` may
+    be old for some seconds where the leader was cut off and doesn't know it yet; ``newest`` isn't.
     """
 
     def __init__(self, connection: Connection, stream: str, subject: str, patience: float) -> None:
@@ -129,7 +136,8 @@ class SubjectLog:
                 )
             in_flight = error is not None and error.err_code in {_IN_FLIGHT, _WRONG_LAST_SEQUENCE}
             if error is not None and error.err_code == _WRONG_LAST_SEQUENCE:
-                self._check_length(after)
+                with contextlib.suppress(UnansweredError):
+                    self._check_length(after)
             time.sleep(_BETWEEN_LOOKS if in_flight else _BETWEEN_TRIES)
 
     def _behind(self, after: int) -> LogMessage | None:
@@ -143,9 +151,32 @@ class SubjectLog:
         return self._found({"seq": after + 1, "next_by_subj": self.subject})
 
     def last(self) -> int:
-        """The newest message's sequence, by the leader's word; 0 where there is none."""
-        found = self._found({"last_by_subj": self.subject})
-        return 0 if found is None else found.seq
+        """The newest message's sequence, by a leader that still leads; 0 where there is none."""
+        newest = self.newest()
+        return 0 if newest is None else newest.seq
+
+    def newest(self) -> LogMessage | None:
+        """The newest message, by a leader that still leads; None where there is none."""
+        until = time.monotonic() + self._patience
+        while True:
+            found = self._found({"last_by_subj": self.subject})
+            if self._is_led():
+                return found
+            if time.monotonic() > until:
+                raise UnansweredError(
+                    f"{self.subject}: the server that leads hears of no majority within "
+                    f"{self._patience:g} s; see that a majority of the cluster runs, and can be "
+                    f"reached from here"
+                )
+            time.sleep(_BETWEEN_TRIES)
+
+    def _is_led(self) -> bool:
+        subject = f"$JS.API.STREAM.INFO.{self._stream}"
+        try:
+            answer = self._connection.request(subject, b"", _ANSWER_SECONDS)
+            return decode_stream(answer.data).is_led(_LED_SECONDS)
+        except (UnansweredError, msgspec.DecodeError):
+            return False
 
     def _found(self, question: dict[str, Any]) -> LogMessage | None:
         asked = msgspec.json.encode(question)
