@@ -43,7 +43,15 @@ class NatsNode:
     """One server, whose data are in a folder of their own. ``routes`` are all nodes' ports."""
 
     def __init__(
-        self, folder: Path, name: str, routes: list[int], own: int, *, sync: str, room: str
+        self,
+        folder: Path,
+        name: str,
+        routes: list[int],
+        own: int,
+        *,
+        sync: str,
+        room: str,
+        more: str = "",
     ) -> None:
         self.name = name
         self.folder = folder
@@ -57,7 +65,7 @@ class NatsNode:
         if len(routes) > 1:
             others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes if port != own)
             text += _CLUSTER.format(own=own, routes=others)
-        (folder / "nats.conf").write_text(text)
+        (folder / "nats.conf").write_text(text + more)
 
     def start(self) -> None:
         """Start it; it is ready a moment later, see ``wait``."""
@@ -70,6 +78,13 @@ class NatsNode:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
+
+    def configure(self, text: str, instead: str) -> None:
+        """Have it read its configuration anew, with a part of it replaced."""
+        assert self._process is not None
+        file = self.folder / "nats.conf"
+        file.write_text(file.read_text().replace(text, instead))
+        self._process.send_signal(signal.SIGHUP)
 
     def wait(self) -> None:
         """Wait until it answers, and takes part in the cluster's JetStream."""
@@ -129,10 +144,12 @@ class NatsNode:
 class NatsCluster:
     """Some servers that are one cluster, or one alone."""
 
-    def __init__(self, folder: Path, size: int, *, sync: str, room: str) -> None:
+    def __init__(self, folder: Path, size: int, *, sync: str, room: str, more: str = "") -> None:
         ports = free_ports(size)
         self.nodes = [
-            NatsNode(folder / f"n{number}", f"n{number}", ports, port, sync=sync, room=room)
+            NatsNode(
+                folder / f"n{number}", f"n{number}", ports, port, sync=sync, room=room, more=more
+            )
             for number, port in enumerate(ports, 1)
         ]
         self._numbers = itertools.count(1)
@@ -149,15 +166,17 @@ class NatsCluster:
         for node in self.nodes:
             node.kill()
 
-    def url(self, store: str, replica: Path, **options: str) -> str:
-        """The URL of a store, with a replica in that file."""
+    def url(
+        self, store: str, replica: Path, *, scheme: str = "nats", login: str = "", **options: str
+    ) -> str:
+        """The URL of a store, with a replica in that file. ``login`` is as it stands before @."""
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         monitors = ",".join(f"127.0.0.1:{node.monitor}" for node in self.nodes)
         given = {
             "replica": str(replica), "monitor": monitors, "copies": str(len(self.nodes)), **options
         }  # fmt: skip
         words = "&".join(f"{name}={value}" for name, value in given.items())
-        return f"nats://{hosts}/{store}?{words}"
+        return f"{scheme}://{login}{'@' * bool(login)}{hosts}/{store}?{words}"
 
     def new_name(self) -> str:
         """The name of a store that isn't there yet."""
@@ -166,14 +185,22 @@ class NatsCluster:
 
 @contextmanager
 def nats_cluster(
-    size: int, *, sync: str = "always", room: str = "8GB", folder: Path | None = None
+    size: int,
+    *,
+    sync: str = "always",
+    room: str = "8GB",
+    more: str = "",
+    folder: Path | None = None,
 ) -> Iterator[NatsCluster]:
-    """Running servers; skips the test where there are none for this machine."""
+    """Running servers; skips the test where there are none for this machine.
+
+    ``more`` is added to the configuration of each.
+    """
     _program()
     with tempfile.TemporaryDirectory(
         prefix="everwhen-nats-", dir=folder, ignore_cleanup_errors=True
     ) as name:
-        cluster = NatsCluster(Path(name), size, sync=sync, room=room)
+        cluster = NatsCluster(Path(name), size, sync=sync, room=room, more=more)
         try:
             cluster.start()
             yield cluster
