@@ -191,14 +191,15 @@ def test_a_user_without_an_inbox_hears_of_it_at_once(tmp_path: Path) -> None:
     )
     with nats_cluster(1, more=more) as cluster:
         url = cluster.url("shop", tmp_path / "replica.db", login="deaf:x")
-        with pytest.raises(DeniedError, match=r"subscribe on _INBOX"):
+        with pytest.raises(DeniedError, match=r"permissions violation for subscription to ._inbox"):
             open_store(url, busy_timeout=60)
 
 
 def test_the_permissions_that_the_message_names_are_enough(tmp_path: Path) -> None:
     more = (
         "authorization { users: [{ user: shop, password: x, permissions: "
-        '{ publish: ["ew.shop.>", "$JS.API.>"], subscribe: ["ew.shop.>", "_INBOX.>"] } }] }\n'
+        '{ publish: ["ew.shop.>", "$JS.API.>", "$JS.FC.>", "$O.EW_shop.>", "_INBOX.>"], '
+        'subscribe: ["ew.shop.>", "_INBOX.>"] } }] }\n'
     )
     with nats_cluster(1, more=more) as cluster:
         url = cluster.url("shop", tmp_path / "replica.db", login="shop:x")
@@ -207,6 +208,14 @@ def test_the_permissions_that_the_message_names_are_enough(tmp_path: Path) -> No
             with store.create_branch("what-if") as branch:
                 branch.append("a", [elsewhere.Paid("x", 2)])
             store.delete_branch("what-if")
+            store.append("large", [elsewhere.Paid("x" * (9 << 20), 1)])
+            other = cluster.url("shop", tmp_path / "other.db", login="shop:x")
+            with open_store(other, events=[elsewhere.Paid]) as second:
+                assert second.head() == store.head()
+                second.append("b", [elsewhere.Paid("x", 1)])
+                assert second.check() == []
+        for node in cluster.nodes:
+            assert "Violation" not in (node.folder / "log").read_text()
 
 
 def test_one_whose_password_is_changed_meanwhile_is_let_out_and_in_again(tmp_path: Path) -> None:

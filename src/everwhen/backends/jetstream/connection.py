@@ -154,10 +154,11 @@ class Connection:
             raise self._unconnected()
         said = self._denials.get(subject.lower()) or self._denials.get(_INBOX)
         if said is not None:
+            store, stream = self._address.store, self._address.stream
             raise DeniedError(
                 f"{self._place}: the servers don't let this user do that ({said}); give the user "
-                f"these permissions: publish and subscribe on ew.{self._address.store}.>, publish "
-                f"on $JS.API.>, subscribe on _INBOX.>"
+                f"the permissions to publish on ew.{store}.>, $JS.API.>, $JS.FC.>, $O.{stream}.> "
+                f"and _INBOX.>, and to subscribe on ew.{store}.> and _INBOX.>"
             )
 
     def requests(self, subject: str, data: bytes, seconds: float) -> list[Msg]:
@@ -188,7 +189,10 @@ class Connection:
 
     def in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         """What work by nats-py's own calls returns. Raises `UnansweredError` where one fails."""
-        return self._call(work(self._client.jetstream()))
+        return self._call(self._in_jetstream(work))
+
+    async def _in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
+        return await work((await self._living()).jetstream())
 
     def say(self, subject: str, data: bytes) -> None:
         """Publish something that may be lost. Doesn't wait."""
