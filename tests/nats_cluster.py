@@ -70,7 +70,7 @@ class NatsNode:
     def start(self) -> None:
         """Start it; it is ready a moment later, see ``wait``."""
         self._process = subprocess.Popen(
-            [str(_program()), "-c", str(self.folder / "nats.conf")],
+            [str(server_program()), "-c", str(self.folder / "nats.conf")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._watch = subprocess.Popen(
@@ -196,7 +196,7 @@ def nats_cluster(
 
     ``more`` is added to the configuration of each.
     """
-    _program()
+    server_program()
     with tempfile.TemporaryDirectory(
         prefix="everwhen-nats-", dir=folder, ignore_cleanup_errors=True
     ) as name:
@@ -208,7 +208,8 @@ def nats_cluster(
             cluster.stop()
 
 
-def _program() -> Path:
+def server_program() -> Path:
+    """The server's program; skips the test where there is none for this machine."""
     found = Path(sys.executable).parent / "nats-server"
     if not found.exists():
         elsewhere = shutil.which("nats-server")

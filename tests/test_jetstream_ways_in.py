@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tests import replayed_elsewhere as elsewhere
-from tests.nats_cluster import NatsCluster, nats_cluster
+from tests.nats_cluster import NatsCluster, nats_cluster, server_program
 from tests.nats_identities import Authority, Identity, Operator
 from tests.patience import PATIENCE_SECONDS
 
@@ -422,6 +423,25 @@ def test_whatever_is_written_is_an_address_or_a_mistake(url: str) -> None:
         assert len(address.monitors) > 0
         again = ClusterAddress.parsed(address.place)
         assert (again.servers, again.replica) == (address.servers, address.replica)
+
+
+def test_the_guide_has_a_configuration_that_servers_take(tmp_path: Path) -> None:
+    guide = Path(__file__).parent.parent / "docs" / "how-to" / "cluster.md"
+    (text,) = re.findall(r"```\n(server_name: .*?)```", guide.read_text("utf-8"), re.DOTALL)
+    authority = Authority(tmp_path / "ours")
+    for name, file in zip(
+        ("db-a.pem", "db-a.key", "ca.pem"),
+        (*authority.certified("db-a"), authority.file),
+        strict=True,
+    ):
+        text = text.replace(f"/etc/nats/{name}", str(file))
+    file = tmp_path / "nats.conf"
+    file.write_text(text.replace("/var/lib/nats", str(tmp_path / "data")))
+    done = subprocess.run(
+        [server_program(), "-t", "-c", file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sync_interval: always" in text
 
 
 def test_a_wrong_url_is_an_error_of_ours_for_whoever_opens_it() -> None:
