@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
+import random
 import re
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from tests.nats_cluster import NatsCluster, nats_cluster, server_program
 from tests.nats_identities import Authority, Identity, Operator
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import Fold, open_store
+from everwhen import Fold, UnknownEvent, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import DeniedError
 from everwhen.errors import DeclarationError, EverwhenError, StorageError
@@ -209,7 +211,8 @@ def test_the_permissions_that_the_message_names_are_enough(tmp_path: Path) -> No
             with store.create_branch("what-if") as branch:
                 branch.append("a", [elsewhere.Paid("x", 2)])
             store.delete_branch("what-if")
-            store.append("large", [elsewhere.Paid("x" * (9 << 20), 1)])
+            text = base64.b64encode(random.randbytes(9 << 20)).decode()
+            store.append("large", [UnknownEvent("Noted", {"text": text})])
             other = cluster.url("shop", tmp_path / "other.db", login="shop:x")
             with open_store(other, events=[elsewhere.Paid]) as second:
                 assert second.head() == store.head()
@@ -350,6 +353,7 @@ def test_a_key_with_a_password_asks_nobody(tmp_path: Path) -> None:
         ("nats://h/shop?replica=r.db#x", "write it as %XX"),
         ("nats://h/shop?replica=r.db%00", "unprintable character in replica"),
         ("nats://h/shop?replica=r.db&credential=x", "is credentials meant"),
+        ("nats://h/shop?replica=r.db&replicas=3", "is replica meant"),
         ("nats://h/shop?replica=r.db&x=y", "there are assume_durable, consistency"),
         ("nats://h/shop?replica=r.db&x", "options of the cluster's URL can't be read"),
         ("nats://h/shop?replica=r.db&copies=2", "1, 3 or 5"),

@@ -304,18 +304,32 @@ def test_a_copy_of_another_history_is_refused(nats: NatsCluster, url: str, tmp_p
     assert not new.exists()
 
 
-def test_a_new_log_is_made_from_a_replica(
-    nats: NatsCluster, shell: Shell, url: str, tmp_path: Path
+def test_a_new_log_is_made_from_a_replica_when_all_servers_are_lost(
+    shell: Shell, tmp_path: Path
 ) -> None:
-    """As after the loss of a majority of the servers, with their disks."""
-    replica = tmp_path / "a" / "shop.db"
-    new = nats.url(nats.new_name(), tmp_path / "new" / "shop.db")
-    assert shell("copy", replica, new).code == 0
-    with open_store(new, events=[Paid]) as store:
-        assert store.head().position == 40
-        assert [info.name for info in store.branches()] == ["what-if"]
-        fill(store, 1)
-    assert shell("cluster", "verify", new).code == 0
+    """With their disks; as the guide says."""
+    replicas = [tmp_path / name / "shop.db" for name in "ab"]
+    with nats_cluster(3) as lost:
+        with open_store(lost.url("shop", replicas[0]), events=[Paid]) as store:
+            fill(store, 3)
+        with open_store(lost.url("shop", replicas[1]), events=[Paid]) as store:
+            fill(store, 37)
+            with store.create_branch("what-if") as branch:
+                branch.append("b", [Paid("x", 1)])
+            before = list(store.read())
+    come_to = [shell("info", replica, "--json").records[0]["position"] for replica in replicas]
+    assert come_to == [3, 40]
+    with nats_cluster(3) as new:
+        url = new.url("shop2", tmp_path / "a" / "shop2.db")
+        assert shell("copy", replicas[1], url).code == 0
+        with open_store(url, events=[Paid]) as store:
+            assert list(store.read()) == before
+            assert [info.name for info in store.branches()] == ["what-if"]
+            fill(store, 1)
+        assert shell("cluster", "verify", url).code == 0
+        done = shell("info", new.url("shop2", replicas[0]))
+        assert done.code == 74
+        assert "another history" in done.err
 
 
 # The command line

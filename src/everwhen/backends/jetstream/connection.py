@@ -215,7 +215,9 @@ class Connection:
             self._listening[listener] = await listener.subscribed(self._client)
 
         async def end() -> None:
-            await self._listening.pop(listener).unsubscribe()
+            listening = self._listening.pop(listener, None)
+            if listening is not None:
+                await listening.unsubscribe()
 
         def stop() -> None:
             with contextlib.suppress(StorageError, StoreClosedError):
