@@ -53,7 +53,15 @@ class NatsNode:
     """One server, whose data are in a folder of their own. ``routes`` are all nodes' addresses."""
 
     def __init__(
-        self, folder: Path, host: NatsHost, routes: list[str], own: str, *, sync: str, room: str
+        self,
+        folder: Path,
+        host: NatsHost,
+        routes: list[str],
+        own: str,
+        *,
+        sync: str,
+        room: str,
+        more: str = "",
     ) -> None:
         self.name = folder.name
         self.folder = folder
@@ -69,13 +77,13 @@ class NatsNode:
         if len(routes) > 1:
             others = ", ".join(f'"nats://{route}"' for route in routes if route != own)
             text += _CLUSTER.format(own=own, routes=others)
-        (folder / "nats.conf").write_text(text)
+        (folder / "nats.conf").write_text(text + more)
 
     def start(self) -> None:
         """Start it; it is ready a moment later, see ``wait``."""
         within = ["ip", "netns", "exec", self.host.namespace] if self.host.namespace else []
         self._process = subprocess.Popen(
-            [*within, str(_program()), "-c", str(self.folder / "nats.conf")],
+            [*within, str(server_program()), "-c", str(self.folder / "nats.conf")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self._watch = subprocess.Popen(
@@ -83,6 +91,13 @@ class NatsNode:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
+
+    def configure(self, text: str, instead: str) -> None:
+        """Have it read its configuration anew, with a part of it replaced."""
+        assert self._process is not None
+        file = self.folder / "nats.conf"
+        file.write_text(file.read_text().replace(text, instead))
+        self._process.send_signal(signal.SIGHUP)
 
     def wait(self) -> None:
         """Wait until it answers, and takes part in the cluster's JetStream."""
@@ -165,11 +180,13 @@ class NatsNode:
 class NatsCluster:
     """Some servers that are one cluster, or one alone."""
 
-    def __init__(self, folder: Path, hosts: Sequence[NatsHost], *, sync: str, room: str) -> None:
+    def __init__(
+        self, folder: Path, hosts: Sequence[NatsHost], *, sync: str, room: str, more: str = ""
+    ) -> None:
         ports = free_ports(len(hosts))
         routes = [f"{host.among_servers}:{port}" for host, port in zip(hosts, ports, strict=True)]
         self.nodes = [
-            NatsNode(folder / f"n{number}", host, routes, own, sync=sync, room=room)
+            NatsNode(folder / f"n{number}", host, routes, own, sync=sync, room=room, more=more)
             for number, (host, own) in enumerate(zip(hosts, routes, strict=True), 1)
         ]
         self._numbers = itertools.count(1)
@@ -187,20 +204,30 @@ class NatsCluster:
             node.kill()
 
     def url(self, store: str, replica: Path, **options: str) -> str:
-        """The URL of a store, with a replica in that file."""
+        """The URL of a store, with a replica in that file; ``options`` as of ``url_through``."""
         return self.url_through(self.nodes, store, replica, **options)
 
     def url_through(
-        self, nodes: Sequence[NatsNode], store: str, replica: Path, **options: str
+        self,
+        nodes: Sequence[NatsNode],
+        store: str,
+        replica: Path,
+        *,
+        scheme: str = "nats",
+        login: str = "",
+        **options: str,
     ) -> str:
-        """The same, for a client that knows those servers only."""
+        """The same, for a client that knows those servers only.
+
+        ``login`` is as it stands before @.
+        """
         hosts = ",".join(f"{node.host.address}:{node.port}" for node in nodes)
         monitors = ",".join(f"{node.host.address}:{node.monitor}" for node in self.nodes)
         given = {
             "replica": str(replica), "monitor": monitors, "copies": str(len(self.nodes)), **options
         }  # fmt: skip
         words = "&".join(f"{name}={value}" for name, value in given.items())
-        return f"nats://{hosts}/{store}?{words}"
+        return f"{scheme}://{login}{'@' * bool(login)}{hosts}/{store}?{words}"
 
     def leader(self, store: str) -> NatsNode:
         """The node that leads the store's stream, by the word of one that does, once there is."""
@@ -223,15 +250,20 @@ def nats_cluster(
     *,
     sync: str = "always",
     room: str = "8GB",
+    more: str = "",
     folder: Path | None = None,
     hosts: Sequence[NatsHost] = (),
 ) -> Iterator[NatsCluster]:
-    """Running servers; skips the test where there are none for this machine."""
-    _program()
+    """Running servers; skips the test where there are none for this machine.
+
+    ``more`` is added to the configuration of each.
+    """
+    server_program()
     with tempfile.TemporaryDirectory(
         prefix="everwhen-nats-", dir=folder, ignore_cleanup_errors=True
     ) as name:
-        cluster = NatsCluster(Path(name), hosts or [NatsHost()] * size, sync=sync, room=room)
+        hosts = hosts or [NatsHost()] * size
+        cluster = NatsCluster(Path(name), hosts, sync=sync, room=room, more=more)
         try:
             cluster.start()
             yield cluster
@@ -239,7 +271,8 @@ def nats_cluster(
             cluster.stop()
 
 
-def _program() -> Path:
+def server_program() -> Path:
+    """The server's program; skips the test where there is none for this machine."""
     found = Path(sys.executable).parent / "nats-server"
     if not found.exists():
         elsewhere = shutil.which("nats-server")

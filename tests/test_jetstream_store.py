@@ -25,7 +25,6 @@ from everwhen.errors import (
     BeyondEndError,
     ConflictError,
     CorruptStoreError,
-    DeclarationError,
     InvalidQueryError,
     NotAStoreError,
     ReadOnlyError,
@@ -364,26 +363,6 @@ def test_no_password_is_shown() -> None:
     url = "nats://ada:sesame@one:4222,two/shop?replica=a.db"
     assert shown(url) == "nats://one:4222,two:4222/shop?replica=a.db"
     assert "sesame" not in repr(ClusterAddress.parsed(url))
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("nats://one/shop", "doesn't say where this node keeps its replica"),
-        ("nats://one/?replica=a.db", "names the store ''"),
-        ("nats://one/sh.op?replica=a.db", "names the store 'sh.op'"),
-        ("nats://one:0/shop?replica=a.db", "names the server 'one:0'"),
-        ("nats://one,,two/shop?replica=a.db", "names the server ''"),
-        ("nats://one/shop?replica=a.db&copies=2", "copies='2'"),
-        ("nats://one/shop?replica=a.db&consistency=strong", "consistency='strong'"),
-        ("nats://one/shop?replica=a.db&assume_durable=maybe", "assume_durable='maybe'"),
-        ("nats://one/shop?replica=a.db&replicas=3", "'replicas', which is no option"),
-        ("nats://one/shop?replica=a.db&replica=b.db", "has 'replica' twice"),
-    ],
-)
-def test_a_url_that_says_too_little_or_too_much_is_refused(url: str, said: str) -> None:
-    with pytest.raises(DeclarationError, match=said):
-        ClusterAddress.parsed(url)
 
 
 @contextmanager

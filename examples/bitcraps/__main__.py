@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         "store",
         metavar="STORE",
         nargs="?",
-        help="a file, or the URL of a log in PostgreSQL; else a passing one",
+        help="a file, or the URL of a log in PostgreSQL or on a cluster; else a passing one",
     )
     whole = Plan()
     parser.add_argument(

@@ -23,18 +23,20 @@ from everwhen.merkle import TileFolder, load_signer, save_signer
 from everwhen.merkle.aio import MerkleLog
 from everwhen_verify.notes import Signer
 
+_CLUSTERS: Final = ("nats:", "tls:")
 _ORIGIN: Final = "bitcraps.example/casino"
 
 
 def is_url(location: str) -> bool:
-    """Whether a store's location is the URL of a log in PostgreSQL."""
-    return location.startswith(("postgresql:", "postgres:"))
+    """Whether a store's location is the URL of a log in PostgreSQL, or on a cluster."""
+    return location.startswith(("postgresql:", "postgres:", *_CLUSTERS))
 
 
 class Places(msgspec.Struct, frozen=True):
     """The files of a casino, all next to its ``store`` and named after it.
 
-    Where the store is in a database, at a ``url``, they are here, and named after its schema.
+    Where the store is elsewhere, at a ``url``, they are here, and named after its schema, or its
+    name on a cluster.
     """
 
     store: Path
@@ -42,9 +44,11 @@ class Places(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, location: str) -> Places:
-        """Those of a store by what it is opened by: a file, or a URL of PostgreSQL."""
+        """Those of a store by what it is opened by: a file, or a URL."""
         if not is_url(location):
             return cls(Path(location))
+        if location.startswith(_CLUSTERS):
+            return cls(Path(urlsplit(location).path.strip("/")), location)
         schema = parse_qs(urlsplit(location).query).get("schema", ["everwhen"])[-1]
         return cls(Path(schema), location)
 
@@ -61,11 +65,14 @@ class Places(msgspec.Struct, frozen=True):
         parts = urlsplit(self.url)
         user, at, host = parts.netloc.rpartition("@")
         place = f"{user.partition(':')[0]}{at}{host}"
-        return urlunsplit((parts.scheme, place, parts.path, f"schema={self.store}", ""))
+        query = f"schema={self.store}"
+        if self.url.startswith(_CLUSTERS):
+            query = f"replica={parse_qs(parts.query).get('replica', [''])[-1]}"
+        return urlunsplit((parts.scheme, place, parts.path, query, ""))
 
     @property
     def size(self) -> int:
-        """The bytes of the store's file; 0 where it is in a database."""
+        """The bytes of the store's file; 0 where it is elsewhere."""
         return 0 if self.url else self.store.stat().st_size
 
     @property

@@ -1,4 +1,4 @@
-"""A night that several processes play on one store in PostgreSQL: no money is made, none is lost."""
+"""A night that several processes play on one store elsewhere: no money is made, none is lost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.bitcraps.test_program import ENVIRONMENT
+from tests.nats_cluster import NatsCluster
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres_server import PostgresServer
 
@@ -27,8 +28,13 @@ from everwhen.aio import Store
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def url(postgres: PostgresServer) -> Iterator[str]:
+@pytest.fixture(params=["postgresql", "nats"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "nats":
+        nats: NatsCluster = request.getfixturevalue("nats")
+        yield nats.url("night", tmp_path / "replica.db", login="shop:s3cret")
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres")
     with postgres.schema() as location:
         yield location.replace("postgres@", "postgres:s3cret@")
 
@@ -45,7 +51,7 @@ def bitcraps(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_two_processes_play_a_night_in_postgresql(
+async def test_two_processes_play_a_night(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = ("--tables", "4", "--players", "12", "--rolls", "3", "--processes", "2")

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from tests.cli.everwhen_shell import Outcome, Shell
 from tests.cli.test_cli_travelling import CODE as TRAVELLED
+from tests.nats_cluster import NatsCluster
 from tests.postgres_server import PostgresServer
 
 from everwhen import (
@@ -61,8 +62,15 @@ def travelled(location: str) -> None:
             branch.append("walk-cy", [UnknownEvent("Moved", {"who": "cy", "by": 9})])
 
 
-@pytest.fixture
-def url(postgres: PostgresServer) -> Iterator[str]:
+@pytest.fixture(params=["postgresql", "nats"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "nats":
+        nats: NatsCluster = request.getfixturevalue("nats")
+        url = nats.url(nats.new_name(), tmp_path / "replica" / "trip.db")
+        travelled(url)
+        yield url
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres")
     with postgres.schema() as url:
         travelled(url)
         yield url
@@ -107,7 +115,7 @@ def told(done: Outcome, location: str) -> tuple[int, str, str]:
     ],
     ids=lambda lines: lines[0].split()[0],
 )  # fmt: skip
-def test_it_says_of_a_schema_what_it_says_of_a_file(
+def test_it_says_of_a_url_what_it_says_of_a_file(
     shell: Shell,
     url: str,
     file: str,
@@ -134,6 +142,8 @@ def test_it_says_of_a_schema_what_it_says_of_a_file(
     "line", ["demo --keep URL", "backup FILE URL", "restore FILE URL", "sign URL", "backup URL x"]
 )
 def test_what_needs_a_file_says_so(shell: Shell, url: str, file: str, line: str) -> None:
+    if line == "backup URL x" and url.startswith("nats:"):
+        pytest.skip("this copies the replica, see tests/cli/test_cli_cluster.py")
     before = sorted(shell.folder.rglob("*"))
     done = shell(*line.replace("URL", url).replace("FILE", file).split())
     assert done.code in (1, 2)

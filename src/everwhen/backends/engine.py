@@ -39,6 +39,9 @@ from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
 
+REPLICA: Final = "$replica"
+"""The checkpoint of a file that is a replica of a log elsewhere: how far it has come in that."""
+
 
 class Scratch(SqlView, Protocol):
     """An empty database of its own, gone when it is closed. It holds as much as a disk does."""

@@ -18,6 +18,7 @@ from everwhen.cli.commands import (
     bookmark,
     branches,
     check,
+    cluster,
     copy,
     debug,
     demo,
@@ -47,8 +48,8 @@ from everwhen.cli.store_opening import give_vault
 
 _HELP = """Every state your data ever had: an event store with time travel.
 
-STORE is a file, such as shop.db, or the URL of a log in PostgreSQL. Commands that only read never
-change or create one.
+STORE is a file, such as shop.db, or the URL of a log in PostgreSQL or on a JetStream
+cluster. Commands that only read never change or create one.
 
 Add --json to any command for JSON, one object per line. In a pipe the output is plain: columns
 separated by tabs, no colours, times in UTC.
@@ -89,6 +90,7 @@ def program(*, rich_help: bool) -> typer.Typer:
         keys,
         backup,
         copy,
+        cluster,
         tiers,
         sign,
         prove,

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from everwhen.cli.output import erased_by, is_terminal, messages
+from everwhen.cluster import ReplicaProgress
 from everwhen.exchange import ExchangeProgress
 from everwhen.store import BackupProgress
 from everwhen.vocabulary import CheckProgress
@@ -24,7 +25,9 @@ class TierProgress(msgspec.Struct, frozen=True):
     total: int
 
 
-_Progress: TypeAlias = ExchangeProgress | BackupProgress | CheckProgress | TierProgress
+_Progress: TypeAlias = (
+    ExchangeProgress | BackupProgress | CheckProgress | TierProgress | ReplicaProgress
+)
 
 _PATIENCE: Final = 0.3
 _APART: Final = 0.1

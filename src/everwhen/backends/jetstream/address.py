@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -16,10 +18,14 @@ Consistency: TypeAlias = Literal["own", "fresh"]
 
 MAIN: Final = "main"
 _STORE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_SCHEMES: Final = {"nats", "tls"}
 _PORT: Final = 4222
 _MONITORING_PORT: Final = 8222
 _FORM: Final = "nats://host1,host2,host3/store?replica=store.db"
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_SECRET: Final = re.compile(r"S[A-Z2-7]{50,}|ey[A-Za-z0-9_-]{20,}\..*")
+"""An nkey's seed, or a token, in the place of the file that has it."""
 _FLAGS: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -28,7 +34,7 @@ class ClusterAddress(msgspec.Struct, frozen=True):
 
     ``servers`` are clients' ports and ``monitors`` the ports that say how a server is set, each as
     ``host:port``. ``log`` is this log's name among those of the store. ``copies`` says on how many
-    servers the log is kept, where it is made.
+    servers the log is kept, where it is made. A ``user`` without a password is a token.
     """
 
     url: str
@@ -51,42 +57,36 @@ class ClusterAddress(msgspec.Struct, frozen=True):
 
     @classmethod
     def parsed(cls, url: str) -> ClusterAddress:
-        """Raises `DeclarationError`, which never quotes what may be a password."""
-        try:
-            parts = urlsplit(url)
-            given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        except ValueError as error:
-            raise DeclarationError(f"the cluster's URL can't be read; write {_FORM}") from error
-        options = dict(given)
-        if len(options) != len(given):
-            twice = next(name for name, _ in given if [n for n, _ in given].count(name) > 1)
-            raise DeclarationError(f"the cluster's URL has {twice!r} twice; leave one of them")
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise DeclarationError(
-                f"the cluster's URL has {unknown[0]!r:.60}, which is no option; there are "
-                f"{', '.join(sorted(_OPTIONS))}"
-            )
-        login, _, hosts = parts.netloc.rpartition("@")
+        """Raises `DeclarationError`, which never quotes what may be a password.
+
+        So it quotes nothing of what stands before the options, where a password with characters
+        that aren't written as %XX would be.
+        """
+        parts = _parts(url)
+        options = _options(parts.query)
+        login, at, hosts = parts.netloc.rpartition("@")
         user, colon, password = login.partition(":")
+        if at and not user:
+            raise DeclarationError("the cluster's URL has no user before the @; name one")
         store = unquote(parts.path.removeprefix("/"))
         if not _STORE.fullmatch(store):
             raise DeclarationError(
-                f"the cluster's URL names the store {store!r:.80}; give it up to 64 letters, "
-                f"digits, - and _, as in {_FORM}"
+                f"the cluster's URL doesn't name a store by up to 64 letters, digits, - and _; "
+                f"write {_FORM}"
             )
         if not options.get("replica"):
             raise DeclarationError(
                 f"the cluster's URL doesn't say where this node keeps its replica; add "
                 f"?replica=PATH, as in {_FORM}"
             )
-        servers = _addresses(hosts, _PORT)
-        monitors = options.get("monitor", "")
+        files: dict[str, Any] = {name: options[name] for name in _FILES if name in options}
+        _check_ways_in(files, has_login=bool(at))
+        servers = _addresses("the servers before the store", hosts, _PORT)
         return cls(
             url=url,
             scheme=parts.scheme,
             servers=servers,
-            monitors=_monitors(monitors, servers),
+            monitors=_monitors(options.get("monitor", ""), servers),
             store=store,
             replica=Path(options["replica"]),
             copies=_copies(options.get("copies", "3")),
@@ -94,7 +94,7 @@ class ClusterAddress(msgspec.Struct, frozen=True):
             assume_durable=_flag("assume_durable", options.get("assume_durable", "no")),
             user=unquote(user) or None,
             password=unquote(password) if colon else None,
-            **{name: options[name] for name in _FILES if name in options},
+            **files,
         )
 
     def beside(self, log: str, replica: Path) -> ClusterAddress:
@@ -125,14 +125,77 @@ _FILES: Final = ("credentials", "nkey", "tls_ca", "tls_cert", "tls_key")
 _OPTIONS: Final = {"replica", "monitor", "copies", "consistency", "assume_durable", *_FILES}
 
 
-def _addresses(text: str, port: int) -> tuple[str, ...]:
+def _parts(url: str) -> SplitResult:
+    if not isinstance(url, str) or _UNPRINTABLE.search(url):
+        raise DeclarationError(
+            "the cluster's URL has an unprintable character in it; write it as %XX"
+        )
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise DeclarationError(f"the cluster's URL can't be read; write {_FORM}") from None
+    if parts.scheme not in _SCHEMES:
+        raise DeclarationError(f"the cluster's URL begins with nats:// or tls://, as in {_FORM}")
+    if "#" in url or "@" in parts.path + parts.query:
+        raise DeclarationError(
+            "the cluster's URL has a # in it, or an @ after the servers; where a user, a password "
+            "or a path has one of / ? # @ : % + &, write it as %XX, as in %40 for @"
+        )
+    return parts
+
+
+def _options(query: str) -> dict[str, str]:
+    try:
+        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise DeclarationError(
+            f"the options of the cluster's URL can't be read; write them as in {_FORM}"
+        ) from None
+    options: dict[str, str] = {}
+    for name, value in given:
+        if name not in _OPTIONS:
+            near = get_close_matches(name, sorted(_OPTIONS), 1)
+            meant = f" (is {near[0]} meant?)" if near else ""
+            raise DeclarationError(
+                f"the cluster's URL has an option that there isn't{meant}; there are "
+                f"{', '.join(sorted(_OPTIONS))}"
+            )
+        if name in options:
+            raise DeclarationError(f"the cluster's URL has {name} twice; leave one of them")
+        if _UNPRINTABLE.search(value):
+            raise DeclarationError(f"the cluster's URL has an unprintable character in {name}")
+        options[name] = value
+    return options
+
+
+def _check_ways_in(files: Mapping[str, str], *, has_login: bool) -> None:
+    """Raises where they contradict each other, or a secret stands where a file should."""
+    for name, value in files.items():
+        if not value:
+            raise DeclarationError(f"the cluster's URL has {name} without a file; name one")
+        if _SECRET.fullmatch(value):
+            raise DeclarationError(
+                f"the cluster's URL has a secret itself as {name}; put it into a file that only "
+                f"you may read, and name the file (and take another secret: URLs get about)"
+            )
+    ways = [name for name in ("credentials", "nkey") if name in files]
+    ways += ["a user before the @"] * has_login
+    if len(ways) > 1:
+        raise DeclarationError(
+            f"the cluster's URL says twice who comes in: by {' and by '.join(ways)}; leave one"
+        )
+    if ("tls_key" in files) > ("tls_cert" in files):
+        raise DeclarationError("the cluster's URL has a tls_key without the tls_cert; add it")
+
+
+def _addresses(what: str, text: str, port: int) -> tuple[str, ...]:
     found = []
-    for one in text.split(","):
+    for number, one in enumerate(text.split(","), 1):
         match = _HOST.fullmatch(one)
         if match is None or not 0 < int(match[2] or port) < 1 << 16:
             raise DeclarationError(
-                f"the cluster's URL names the server {one!r:.80}; write host or host:port, several "
-                f"with commas between, as in {_FORM}"
+                f"the cluster's URL: of {what}, number {number} isn't host or host:port; write "
+                f"several with commas between, as in {_FORM}"
             )
         found.append(f"{match[1]}:{match[2] or port}")
     return tuple(found)
@@ -140,16 +203,17 @@ def _addresses(text: str, port: int) -> tuple[str, ...]:
 
 def _monitors(text: str, servers: tuple[str, ...]) -> tuple[str, ...]:
     """Those that are named, or the servers' hosts at the port that is named, or the usual one."""
-    if text and not text.isdecimal():
-        return _addresses(text, _MONITORING_PORT)
+    is_port = re.fullmatch("[0-9]{1,5}", text) is not None
+    if text and not is_port:
+        return _addresses("the monitoring ports", text, _MONITORING_PORT)
     hosts = ",".join(server.rpartition(":")[0] for server in servers)
-    return _addresses(hosts, int(text or _MONITORING_PORT))
+    return _addresses("the monitoring ports", hosts, int(text) if text else _MONITORING_PORT)
 
 
 def _copies(text: str) -> int:
     if text not in {"1", "3", "5"}:
         raise DeclarationError(
-            f"the cluster's URL says copies={text!r:.20}; a log is kept on 1, 3 or 5 servers"
+            "the cluster's URL has copies as something else than 1, 3 or 5; write one of them"
         )
     return int(text)
 
@@ -160,11 +224,11 @@ def _consistency(text: str) -> Consistency:
             return text
         case _:
             raise DeclarationError(
-                f"the cluster's URL says consistency={text!r:.20}; write own or fresh"
+                "the cluster's URL has consistency as something else; write own or fresh"
             )
 
 
 def _flag(name: str, text: str) -> bool:
     if text.lower() not in _FLAGS:
-        raise DeclarationError(f"the cluster's URL says {name}={text!r:.20}; write yes or no")
+        raise DeclarationError(f"the cluster's URL has {name} as something else; write yes or no")
     return _FLAGS[text.lower()]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from everwhen.backends.jetstream.address import ClusterAddress
-from everwhen.vocabulary.errors import DeclarationError, StorageError, StoreClosedError
+from everwhen.backends.jetstream.ways_in import needs_tls, ways_in
+from everwhen.vocabulary.errors import StorageError, StoreClosedError
 
 T = TypeVar("T")
 
@@ -26,26 +29,93 @@ _BETWEEN_CONNECTIONS: Final = 0.1
 _PING_SECONDS: Final = 2
 """How often a server is asked whether it is there; after two pings without an answer it isn't."""
 _CLOSING_SECONDS: Final = 5.0
+_OPTIONS: Final[dict[str, Any]] = {
+    "connect_timeout": _CONNECTING_SECONDS,
+    "max_reconnect_attempts": -1,
+    "allow_reconnect": True,
+    "reconnect_time_wait": _BETWEEN_CONNECTIONS,
+    "ping_interval": _PING_SECONDS,
+    "max_outstanding_pings": 2,
+}
+_REMEMBERED: Final = 64
+"""The latest failures to connect that are looked at; a cluster has fewer servers."""
+_INBOX: Final = "_inbox"
+_DENIED_SUBJECT: Final = re.compile(r'permissions violation for \w+ to "([^"]+)"')
+"""In the small letters that the library makes of what servers say."""
+_DENIALS: Final = (
+    "authorization",
+    "authentication expired",
+    "authentication revoked",
+    "tls required",
+)
+"""What servers say to those whom they don't let in."""
+_BROKEN_OFF: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 class UnansweredError(StorageError):
     """Nobody answered: what was asked for may be done, be done later, or never."""
 
 
+class DeniedError(StorageError):
+    """The servers don't let this user in, or not do that; trying again doesn't help."""
+
+
+class NotEncryptedError(NatsError):
+    """A server doesn't speak TLS, or somebody on the way says that it doesn't."""
+
+    def __str__(self) -> str:
+        return "the server offers no TLS"
+
+
+class _Listener(NamedTuple):
+    subject: str
+    hear: Callable[[Msg], Awaitable[None]]
+
+    async def subscribed(self, client: Client) -> Subscription:
+        return await client.subscribe(self.subject, cb=self.hear)
+
+
+class _Client(Client):
+    """Says to a server who it is only over TLS, where the URL says so.
+
+    The library itself goes on in the clear where the server's first line, which comes in the clear,
+    doesn't ask for TLS.
+    """
+
+    needs_tls = False
+
+    async def _process_info(self, info: dict[str, Any], *args: Any, **named: Any) -> None:
+        if self.needs_tls and self.is_connecting and not info.get("tls_required"):
+            raise NotEncryptedError
+        await super()._process_info(info, *args, **named)
+
+    def drop_connection(self) -> None:
+        """Close what an attempt that failed has opened: the library forgets it."""
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+
+
 class Connection:
     """Shared by the logs of a store that one process has open. Each calls ``close`` once."""
 
     def __init__(self, address: ClusterAddress, patience: float) -> None:
+        self._address = address
+        self._ways_in = ways_in(address)
+        self._patience = patience
         self._place = address.place
         self._users = 1
         self._users_lock = threading.Lock()
+        self._denials: dict[str, str] = {}
+        self._failures: deque[Exception] = deque(maxlen=_REMEMBERED)
+        self._listening: dict[_Listener, Subscription] = {}
+        self._reviving = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="everwhen-nats", daemon=True
         )
         self._thread.start()
         try:
-            self._client: Client = self._call(_connected(address, patience))
+            self._client: Client = self._call(self._connected())
         except BaseException:
             self._end()
             raise
@@ -65,7 +135,31 @@ class Connection:
         self, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
         """The answer. Raises `UnansweredError` where none comes."""
-        return self._call(self._client.request(subject, data, seconds, headers=headers))
+        return self._call(self._request(subject, data, seconds, headers))
+
+    async def _request(
+        self, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None
+    ) -> Msg:
+        client = await self._living()
+        self._denials.pop(subject.lower(), None)
+        try:
+            return await client.request(subject, data, seconds, headers=headers)
+        except NatsError:
+            self._check_allowed(subject)
+            raise
+
+    def _check_allowed(self, subject: str) -> None:
+        """Raises `DeniedError` where a server has said that it isn't."""
+        if not self._client.is_connected and self._is_denied():
+            raise self._unconnected()
+        said = self._denials.get(subject.lower()) or self._denials.get(_INBOX)
+        if said is not None:
+            store, stream = self._address.store, self._address.stream
+            raise DeniedError(
+                f"{self._place}: the servers don't let this user do that ({said}); give the user "
+                f"the permissions to publish on ew.{store}.>, $JS.API.>, $JS.FC.>, $O.{stream}.> "
+                f"and _INBOX.>, and to subscribe on ew.{store}.> and _INBOX.>"
+            )
 
     def requests(self, subject: str, data: bytes, seconds: float) -> list[Msg]:
         """All answers to one question, up to the one that says that there are no more.
@@ -75,22 +169,30 @@ class Connection:
         return self._call(self._requests(subject, data, seconds))
 
     async def _requests(self, subject: str, data: bytes, seconds: float) -> list[Msg]:
-        inbox = self._client.new_inbox()
-        listening = await self._client.subscribe(inbox)
+        client = await self._living()
+        self._denials.pop(subject.lower(), None)
+        inbox = client.new_inbox()
+        listening = await client.subscribe(inbox)
         found: list[Msg] = []
         try:
-            await self._client.publish(subject, data, reply=inbox)
+            await client.publish(subject, data, reply=inbox)
             while True:
                 answer = await listening.next_msg(seconds)
                 found.append(answer)
                 if (answer.headers or {}).get("Status"):
                     return found
+        except NatsError:
+            self._check_allowed(subject)
+            raise
         finally:
             await listening.unsubscribe()
 
     def in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         """What work by nats-py's own calls returns. Raises `UnansweredError` where one fails."""
-        return self._call(work(self._client.jetstream()))
+        return self._call(self._in_jetstream(work))
+
+    async def _in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
+        return await work((await self._living()).jetstream())
 
     def say(self, subject: str, data: bytes) -> None:
         """Publish something that may be lost. Doesn't wait."""
@@ -107,13 +209,94 @@ class Connection:
         async def hear(message: Msg) -> None:
             heard(message)
 
-        listening = self._call(self._client.subscribe(subject, cb=hear))
+        listener = _Listener(subject, hear)
+
+        async def start() -> None:
+            self._listening[listener] = await listener.subscribed(self._client)
+
+        async def end() -> None:
+            listening = self._listening.pop(listener, None)
+            if listening is not None:
+                await listening.unsubscribe()
 
         def stop() -> None:
             with contextlib.suppress(StorageError, StoreClosedError):
-                self._call(listening.unsubscribe())
+                self._call(end())
 
+        self._call(start())
         return stop
+
+    async def _living(self) -> Client:
+        """The client; a new one where a server has ended the old one for good.
+
+        That is what it does where a user's time is over, or the user was taken away meanwhile. The
+        library doesn't try again by itself.
+        """
+        async with self._reviving:
+            if self._client.is_closed and self._users:
+                self._client = await self._connected()
+                for listener in self._listening:
+                    self._listening[listener] = await listener.subscribed(self._client)
+            return self._client
+
+    async def _connected(self) -> Client:
+        """A client that is in. Raises `DeniedError` where the servers don't want it."""
+        client = _Client()
+        client.needs_tls = needs_tls(self._address)
+        is_denied = asyncio.Event()
+        self._failures.clear()
+
+        async def fail(error: Exception) -> None:
+            self._note(error)
+            if not client.is_connected:
+                client.drop_connection()
+                self._failures.append(error)
+                if self._is_denied():
+                    is_denied.set()
+
+        async def forget() -> None:
+            self._failures.clear()
+
+        servers = [f"{self._address.scheme}://{server}" for server in self._address.servers]
+        options = {**_OPTIONS, **self._ways_in, "error_cb": fail, "reconnected_cb": forget}
+        connecting = asyncio.ensure_future(client.connect(servers, **options))
+        denied = asyncio.ensure_future(is_denied.wait())
+        done, waiting = await asyncio.wait(
+            (connecting, denied), timeout=self._patience, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        if connecting not in done:
+            client.drop_connection()
+            raise self._unconnected()
+        await connecting
+        return client
+
+    def _is_denied(self) -> bool:
+        """Whether all servers have been asked since it was last connected, and one said no."""
+        is_everyone = len(self._failures) >= len(self._address.servers)
+        return is_everyone and any(map(_is_denial, self._failures))
+
+    def _unconnected(self) -> StorageError:
+        for failure in self._failures:
+            if _is_denial(failure):
+                return DeniedError(
+                    f"{self._place}: the servers don't let this node in ({_said(failure)}); check "
+                    f"{_ways_named(self._address)} against what their configuration allows"
+                )
+        why = _said(self._failures[-1]) if self._failures else "no answer"
+        return UnansweredError(
+            f"{self._place}: no server could be reached within {self._patience:g} s ({why}); see "
+            f"that they run, and that the hosts and ports are right"
+        )
+
+    def _note(self, error: Exception) -> None:
+        """Remember what a server doesn't let this user do: it says so beside the answers."""
+        match = _DENIED_SUBJECT.search(str(error))
+        if match is not None:
+            subject = _INBOX if match[1].startswith(_INBOX) else match[1]
+            self._denials[subject] = _said(error)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if sys.is_finalizing() or threading.current_thread() is self._thread:
@@ -158,46 +341,27 @@ class Connection:
             self._loop.close()
 
 
-async def _connected(address: ClusterAddress, patience: float) -> Client:
-    async def ignore(error: Exception) -> None:
-        del error  # whoever asks something hears of it
-
-    options: dict[str, Any] = {
-        "user": address.user,
-        "password": address.password,
-        "user_credentials": address.credentials,
-        "nkeys_seed": address.nkey,
-        "tls": _tls(address),
-    }
-    until = asyncio.get_running_loop().time() + patience
-    while True:
-        try:
-            return await nats.connect(
-                [f"{address.scheme}://{server}" for server in address.servers],
-                error_cb=ignore,
-                connect_timeout=_CONNECTING_SECONDS,
-                max_reconnect_attempts=-1,
-                allow_reconnect=True,
-                reconnect_time_wait=_BETWEEN_CONNECTIONS,
-                ping_interval=_PING_SECONDS,
-                max_outstanding_pings=2,
-                **{name: value for name, value in options.items() if value is not None},
-            )
-        except (NatsError, OSError, TimeoutError):
-            if asyncio.get_running_loop().time() > until:
-                raise
-        await asyncio.sleep(_BETWEEN_CONNECTIONS)
+def _is_denial(error: Exception) -> bool:
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, _BROKEN_OFF)
+    return isinstance(error, NotEncryptedError) or any(
+        word in str(error).lower() for word in _DENIALS
+    )
 
 
-def _tls(address: ClusterAddress) -> ssl.SSLContext | None:
-    if address.scheme != "tls" and not (address.tls_ca or address.tls_cert):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=address.tls_ca)
-        if address.tls_cert is not None:
-            context.load_cert_chain(address.tls_cert, address.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise DeclarationError(
-            f"{address.place}: the files of tls_ca, tls_cert and tls_key can't be used ({error})"
-        ) from error
-    return context
+def _said(error: Exception) -> str:
+    return str(error).removeprefix("nats: ").strip() or type(error).__name__
+
+
+def _ways_named(address: ClusterAddress) -> str:
+    """What the URL says of who comes in, but not the secrets."""
+    named = [
+        name
+        for name in ("credentials", "nkey", "tls_ca", "tls_cert")
+        if getattr(address, name) is not None
+    ]
+    if address.password is not None:
+        named.insert(0, "user and password")
+    elif address.user is not None:
+        named.insert(0, "the token")
+    return ", ".join(named) or "the URL, which has no user, credentials, nkey or tls_ca,"

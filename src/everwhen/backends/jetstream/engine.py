@@ -20,7 +20,7 @@ import apsw
 import msgspec
 
 from everwhen.backends.commit_checks import written_one_by_one
-from everwhen.backends.engine import EngineTransaction, NotFetchedError
+from everwhen.backends.engine import REPLICA, EngineTransaction, NotFetchedError
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
@@ -39,7 +39,7 @@ from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, 
 from everwhen.backends.jetstream.stream_setup import LogStream, opened_stream
 from everwhen.backends.jetstream.subject_log import LogMessage, OvertakenError, SubjectLog
 from everwhen.backends.jetstream.views import ReplicaTransaction
-from everwhen.backends.sqlite.engine import REPLICA, SqliteEngine
+from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.backends.sqlite.error_translation import translated
 from everwhen.backends.sqlite.files import make_folder
 from everwhen.backends.sqlite.transactions import WriteTurn

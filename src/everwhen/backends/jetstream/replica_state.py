@@ -7,9 +7,10 @@ from typing import Final
 import apsw
 import msgspec
 
+from everwhen.backends.engine import REPLICA, EngineView
 from everwhen.backends.sqlite import lookups
-from everwhen.backends.sqlite.engine import REPLICA
 from everwhen.backends.sqlite.statements import statements
+from everwhen.vocabulary.contract import Checkpoint
 
 _SQL: Final = statements("writing")
 
@@ -32,7 +33,15 @@ class _Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 def state_of(connection: apsw.Connection) -> ReplicaState | None:
     """What the file says; None for one that is no replica."""
-    found = lookups.checkpoint(connection, REPLICA)
+    return _read(lookups.checkpoint(connection, REPLICA))
+
+
+def state_in(view: EngineView) -> ReplicaState | None:
+    """The same, of a file that is looked at."""
+    return _read(view.checkpoint(REPLICA))
+
+
+def _read(found: Checkpoint | None) -> ReplicaState | None:
     if found is None:
         return None
     kept = msgspec.msgpack.decode(found.data, type=_Kept)

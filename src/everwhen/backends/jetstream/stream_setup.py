@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 import msgspec
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
+from everwhen.backends.jetstream.monitoring import asked_server
 from everwhen.vocabulary.errors import NotAStoreError, ReadOnlyError, StorageError
 
 _ANSWER_SECONDS: Final = 2.0
 _BETWEEN_TRIES: Final = 0.1
 _NO_STREAM: Final = 10059
-_MOST_BYTES: Final = 4 << 20
-"""Of what a server says about itself."""
 _SYNC: Final = "jetstream { sync_interval: always }"
 
 
@@ -59,6 +57,7 @@ class _State(msgspec.Struct):
     bytes: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    subjects: dict[str, int] | None = None
 
 
 class LogStream(msgspec.Struct):
@@ -90,17 +89,7 @@ class LogStream(msgspec.Struct):
         return 2 * (heard + 1) > len(peers) + 1
 
 
-class _JetStream(msgspec.Struct):
-    config: dict[str, Any] = {}
-
-
-class _Server(msgspec.Struct):
-    server_name: str = ""
-    jetstream: _JetStream | None = None
-
-
 decode_stream: Final = msgspec.json.Decoder(LogStream).decode
-_decode_server: Final = msgspec.json.Decoder(_Server).decode
 
 
 def opened_stream(
@@ -128,6 +117,13 @@ def opened_stream(
     if not address.assume_durable:
         _check_synced(info, address)
     return info
+
+
+def stream_status(connection: Connection, address: ClusterAddress, *, patience: float) -> LogStream:
+    """What the cluster says of the store's stream, with how many messages each subject has."""
+    until = time.monotonic() + patience
+    question = {"subjects_filter": ">"}
+    return _asked(connection, f"STREAM.INFO.{address.stream}", question, until)
 
 
 def _asked(connection: Connection, call: str, question: dict[str, Any], until: float) -> LogStream:
@@ -180,34 +176,20 @@ def _check(config: StreamConfig, address: ClusterAddress) -> None:
 
 def _check_synced(info: LogStream, address: ClusterAddress) -> None:
     """Raises `StorageError` unless all servers that keep the stream say that they sync always."""
-    synced, said = set(), {}
-    for monitor in address.monitors:
-        try:
-            server = _server(monitor)
-        except (OSError, HTTPException, msgspec.DecodeError) as error:
-            said[monitor] = f"{monitor} doesn't say ({error or type(error).__name__})"
-            continue
-        if server.jetstream is not None and server.jetstream.config.get("sync_always") is True:
-            synced.add(server.server_name)
+    synced, said = set(), list[str]()
+    for server in map(asked_server, address.monitors):
+        if server.problem is not None:
+            said.append(f"{server.monitor} doesn't say ({server.problem})")
+        elif server.syncs and server.name:
+            synced.add(server.name)
         else:
-            said[monitor] = f"{server.server_name or monitor} doesn't"
+            said.append(f"{server.name or server.monitor} doesn't")
     missing = [name for name in info.servers if name not in synced]
     if missing or not synced:
-        heard = "; ".join(said.values()) or f"nobody spoke for {', '.join(missing)}"
+        heard = "; ".join(said) or f"nobody spoke for {', '.join(missing)}"
         raise StorageError(
             f"{address.place}: it isn't certain that every server of the log syncs what it "
             f"acknowledges to its disk ({heard}). Set {_SYNC} on each and say in the URL where "
             f"their monitoring ports are: monitor=host1:8222,host2:8222,…; or, where you know it, "
             f"add assume_durable=yes"
         )
-
-
-def _server(monitor: str) -> _Server:
-    """What a server says of itself at its monitoring port."""
-    host, _, port = monitor.rpartition(":")
-    asking = HTTPConnection(host.strip("[]"), int(port), timeout=_ANSWER_SECONDS)
-    try:
-        asking.request("GET", "/varz")
-        return _decode_server(asking.getresponse().read(_MOST_BYTES))
-    finally:
-        asking.close()

@@ -22,7 +22,14 @@ from typing import Final, TypeVar
 import apsw
 import msgspec
 
-from everwhen.backends.engine import EngineTransaction, EngineView, Inline, Scratch, check_reached
+from everwhen.backends.engine import (
+    REPLICA,
+    EngineTransaction,
+    EngineView,
+    Inline,
+    Scratch,
+    check_reached,
+)
 from everwhen.backends.history_moves import Moving
 from everwhen.backends.notifier import News
 from everwhen.backends.sql_connection import SqlConnection
@@ -86,9 +93,6 @@ from everwhen.vocabulary.errors import (
 from everwhen.vocabulary.query import Query
 
 T = TypeVar("T")
-
-REPLICA: Final = "$replica"
-"""The checkpoint of a file that is a replica of a log elsewhere: how far it has come in that."""
 
 _DURABLE: Final = Capabilities(
     name="sqlite",

@@ -1,0 +1,264 @@
+"""The commands of ``cluster``: how it is, and what is done to this node's replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
+
+from everwhen.cli.exit_codes import NO, USAGE, CommandStop
+from everwhen.cli.formatting import bytes_look
+from everwhen.cli.options import JsonOption
+from everwhen.cli.output import Column, Output, counted
+from everwhen.cli.progress_bars import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from everwhen.cluster import ClusterServer, ClusterStatus, LogStatus, VerifiedReplica
+
+_HELP: Final = """Look after a store on a JetStream cluster, and this node's replica of it.
+
+URL is nats://host1,host2,host3/store?replica=PATH, as for all other commands.
+"""
+_SCHEMES: Final = ("nats:", "tls:")
+
+ClusterArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="URL", help="The store's URL, with this node's replica.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    cluster = typer.Typer(help=_HELP, no_args_is_help=True)
+    cluster.command()(status)
+    cluster.command()(verify)
+    cluster.command()(rebuild)
+    cluster.command()(bootstrap)
+    app.add_typer(cluster, name="cluster")
+
+
+def status(url: ClusterArgument, *, json: JsonOption = False) -> None:
+    """Show the servers, who leads, and how far this node's replica has come.
+
+    Ends with exit code 1 where something needs attention: nobody leads, a server is offline, behind
+    or doesn't say that it syncs to its disk, or the replica can't be read. Makes and changes
+    nothing, and works without a leader.
+
+    Columns in a pipe: server, name, role, lag, whether it syncs, version and problem; and log,
+    its name, messages, the replica's newest message, how many it is behind, and problem.
+    """
+    from everwhen.cluster import cluster_status
+
+    _check_url(url)
+    found = cluster_status(url)
+    out = Output(json=json)
+    if out.json:
+        out.line({"is_well": found.is_well, **_fields(found)})
+    elif out.is_terminal:
+        _say(out, found)
+    else:
+        for server in found.servers:
+            out.row("server", *_ServerView().plain(server))
+        for log in found.logs:
+            out.row("log", *_LogView().plain(log))
+        if found.problem is not None:
+            out.row("problem", found.problem)
+    if not found.is_well:
+        raise typer.Exit(NO)
+
+
+def _fields(found: ClusterStatus) -> dict[str, object]:
+    return {name: getattr(found, name) for name in found.__struct_fields__}
+
+
+def _say(out: Output, found: ClusterStatus) -> None:
+    out.console.print(f"{found.store}: stream {found.stream}")
+    if found.messages is not None and found.bytes is not None:
+        out.console.print(
+            f"{counted(found.messages, 'message')}, {bytes_look(found.bytes)}, on "
+            f"{counted(found.copies or 1, 'server')}"
+        )
+    if found.problem is not None:
+        from rich.text import Text
+
+        out.console.print(Text(found.problem, "bold red"))
+    out.list(found.servers, _ServerView())
+    out.list(found.logs, _LogView())
+
+
+def verify(
+    url: ClusterArgument,
+    *,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="FILE",
+            help="Also verify this copy of another node's replica. Repeat for several.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Take in the whole log anew, and compare this node's replica with it.
+
+    Each file is compared as it is, at the message that it has come to: commits, checkpoints, and
+    by them its index, as 'check' does. Branches are, too. Needs room for one more replica
+    meanwhile. If there are faults, ends with exit code 1.
+
+    Two files with the same message and digest have read the same log up to there; with the same
+    contents they have made the same of it.
+
+    Columns in a pipe: path, log, message, digest, position, contents, and what is wrong.
+    """
+    from everwhen.cluster import verify_replicas
+
+    _check_url(url)
+    with shown("Verifying") as progress:
+        found = verify_replicas(url, beside or (), progress=progress)
+    Output(json=json).list(found, _VerifiedView())
+    if any(one.problems for one in found):
+        raise typer.Exit(NO)
+
+
+def rebuild(url: ClusterArgument, *, json: JsonOption = False) -> None:
+    """Make this node's replica anew from the log; the old file is renamed to FILE.broken-TIME.
+
+    The old one keeps its place until the new one is complete. No process may have it open. What
+    only the replica had is gone: snapshots, and tables of read models, which their runners build
+    anew.
+    """
+    from everwhen.cluster import rebuild_replica
+
+    _check_url(url)
+    with shown("Rebuilding") as progress:
+        made = rebuild_replica(url, progress=progress)
+    out = Output(json=json)
+    if out.is_terminal:
+        out.done(f"{made.path}: up to message {made.message:,}, position {made.position:,}")
+        for path in made.put_aside:
+            out.console.print(f"  the old one is {path}")
+    else:
+        out.fields({name: getattr(made, name) for name in made.__struct_fields__})
+
+
+def bootstrap(
+    url: ClusterArgument,
+    *,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="FILE", help="A backup of another node's replica."),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Make a new node's replica from a copy of another one, and the rest of the log.
+
+    The copy, which 'everwhen backup' makes, is checked, and so is that it belongs to this log. Its
+    branches come along.
+    """
+    from everwhen.cluster import bootstrap_replica
+
+    _check_url(url)
+    with shown("Bootstrapping") as progress:
+        made = bootstrap_replica(url, source, progress=progress)
+    out = Output(json=json)
+    if out.is_terminal:
+        out.done(
+            f"{made.path}: from the copy up to message {made.copied:,}, from the log up to "
+            f"message {made.message:,}, position {made.position:,}"
+        )
+    else:
+        out.fields({name: getattr(made, name) for name in made.__struct_fields__})
+
+
+def _check_url(url: str) -> None:
+    if not url.lower().startswith(_SCHEMES):
+        raise CommandStop(
+            "this is for a log on a cluster; give its URL: nats://host1,host2,host3/store?replica="
+            "PATH",
+            USAGE,
+        )
+
+
+def _word(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)
+
+
+class _ServerView:
+    columns = (
+        Column("SERVER"),
+        Column("ROLE", rigid=True),
+        Column("LAG", right=True),
+        Column("SYNCS"),
+        Column("VERSION", optional=True),
+        Column("PROBLEM"),
+    )
+
+    def record(self, server: ClusterServer) -> object:
+        return server
+
+    def plain(self, server: ClusterServer) -> Sequence[str]:
+        values = (server.role, server.lag, server.syncs, server.version, server.problem)
+        return server.name, *map(_word, values)
+
+    def cells(self, server: ClusterServer) -> Sequence[Text]:
+        from rich.text import Text
+
+        style = "" if server.role in {"leader", "current"} and server.syncs else "bold red"
+        return [Text(cell, style) for cell in self.plain(server)]
+
+
+class _LogView:
+    columns = (
+        Column("LOG"),
+        Column("MESSAGES", right=True),
+        Column("REPLICA AT", right=True),
+        Column("BEHIND", right=True),
+        Column("PROBLEM"),
+    )
+
+    def record(self, log: LogStatus) -> object:
+        return log
+
+    def plain(self, log: LogStatus) -> Sequence[str]:
+        return log.log, *map(_word, (log.messages, log.message, log.behind, log.problem))
+
+    def cells(self, log: LogStatus) -> Sequence[Text]:
+        from rich.text import Text
+
+        return [Text(cell, "bold red" if log.problem else "") for cell in self.plain(log)]
+
+
+class _VerifiedView:
+    columns = (
+        Column("FILE"),
+        Column("LOG", optional=True),
+        Column("MESSAGE", right=True),
+        Column("DIGEST"),
+        Column("POSITION", right=True),
+        Column("CONTENTS", optional=True),
+        Column("PROBLEMS"),
+    )
+
+    def record(self, one: VerifiedReplica) -> object:
+        return one
+
+    def plain(self, one: VerifiedReplica) -> Sequence[str]:
+        wrong = "; ".join(f"{problem.where}: {problem.what}" for problem in one.problems)
+        return (
+            one.path, one.log, str(one.message), one.digest, str(one.position), one.contents, wrong
+        )  # fmt: skip
+
+    def cells(self, one: VerifiedReplica) -> Sequence[Text]:
+        from rich.text import Text
+
+        *cells, wrong = self.plain(one)
+        return [*map(Text, cells), Text(wrong, "bold red") if wrong else Text("none", "green")]

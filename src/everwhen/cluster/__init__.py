@@ -1,0 +1,43 @@
+# Made from tools/front_door.toml: edit that, then `make sync`.
+"""A log on a JetStream cluster: how it is, and what is done to a node's replica of it."""
+
+from typing import TYPE_CHECKING
+
+from everwhen._lazy import lazily
+
+if TYPE_CHECKING:
+    from everwhen.cluster.bootstrapping import BootstrappedReplica, bootstrap_replica
+    from everwhen.cluster.progress import ReplicaProgress
+    from everwhen.cluster.rebuilding import RebuiltReplica, rebuild_replica
+    from everwhen.cluster.status import ClusterServer, ClusterStatus, LogStatus, cluster_status
+    from everwhen.cluster.verifying import VerifiedReplica, verify_replicas
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "everwhen.cluster.bootstrapping": ("BootstrappedReplica", "bootstrap_replica"),
+            "everwhen.cluster.progress": ("ReplicaProgress",),
+            "everwhen.cluster.rebuilding": ("RebuiltReplica", "rebuild_replica"),
+            "everwhen.cluster.status": (
+                "ClusterServer",
+                "ClusterStatus",
+                "LogStatus",
+                "cluster_status",
+            ),
+            "everwhen.cluster.verifying": ("VerifiedReplica", "verify_replicas"),
+        },
+    )
+
+__all__ = [
+    "BootstrappedReplica",
+    "ClusterServer",
+    "ClusterStatus",
+    "LogStatus",
+    "RebuiltReplica",
+    "ReplicaProgress",
+    "VerifiedReplica",
+    "bootstrap_replica",
+    "cluster_status",
+    "rebuild_replica",
+    "verify_replicas",
+]
