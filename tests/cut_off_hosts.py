@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 from tests.nats_cluster import NatsHost
+from tests.network_changes import network_changed
 
 _NETWORK: Final = "198.18"
 """Of the addresses that are meant for trying out networks."""
@@ -59,6 +60,11 @@ class CutOffHost:
 @contextmanager
 def cut_off_hosts(size: int) -> Iterator[list[CutOffHost]]:
     """Some of them, with cables between; skips the test where none can be made."""
+    with network_changed():
+        yield from _made(size)
+
+
+def _made(size: int) -> Iterator[list[CutOffHost]]:
     _check()
     label = f"ew{os.getpid() % 100_000}x{next(_numbers) % 1_000}"
     subnet = os.getpid() % 60 * 4

@@ -77,6 +77,38 @@ def test_a_screen_that_can_not_be_loaded_is_tried_again(hasty: Watched, part: st
     assert "at=50" in page.url
 
 
+class Cut:
+    """Cuts off the first requests for something, so many of them."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self, route: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            route.continue_()
+        else:
+            route.abort("internetdisconnected")
+
+
+@pytest.mark.parametrize("part", ["app.js", "vendor/preact.js", "app.css", "v1"])
+def test_what_a_changing_network_cut_off_is_loaded_again(browser: Any, url: str, part: str) -> None:
+    with closing(Watched(browser, url)) as watched:
+        cut = Cut(2)
+        watched.page.route(re.compile(f"/{part}([?].*)?$"), cut)
+        watched.open("/s/main/timeline?at=50")
+        watched.waits_for("50")
+        assert watched.page.evaluate("sessionStorage.length") == 0
+        assert watched.faults == []
+
+
+def test_a_page_that_can_not_be_loaded_says_so(browser: Any, url: str) -> None:
+    with closing(Watched(browser, url)) as watched:
+        watched.page.route(re.compile("/app.js$"), lambda route: route.abort())
+        watched.page.goto(url + "/s/main/timeline")
+        expect(watched.page.locator(".starting")).to_contain_text("See that the server runs")
+
+
 def test_the_chart_is_pointed_at_clicked_and_dragged_over(browser: Any, url: str) -> None:
     with closing(Watched(browser, url)) as watched:
         page = watched.open("/s/main/timeline?at=50")

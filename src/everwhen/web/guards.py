@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from everwhen.web.hosting import Hosting
 from everwhen.web.limits import bounded, too_large
+from everwhen.web.page_start import START_SOURCE
 from everwhen.web.problems import (
     BAD_REQUEST,
     FORBIDDEN,
@@ -21,7 +22,7 @@ from everwhen.web.problems import (
 )
 
 CONTENT_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    f"default-src 'none'; script-src 'self' {START_SOURCE}; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 ANSWER_HEADERS: Final = (

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from everwhen.web.answers import IMMUTABLE, tagged_answer
 from everwhen.web.compression import compress
+from everwhen.web.page_start import START
 from everwhen.web.problems import UNKNOWN, ProblemError, problem_answer
 
 _MEDIA: Final[Mapping[str, str]] = {
@@ -88,7 +89,8 @@ def page_files() -> PageFiles:
     """The page's files, read once."""
     folder = files(__package__) / "static"
     contents = dict(sorted(_read(folder, "")))
-    index = contents.pop("index.html").decode()
+    del contents["starting.js"]
+    index = contents.pop("index.html").decode().replace("{starting}", START)
     digest = hashlib.sha256(index.encode())
     found = {}
     for path, content in contents.items():

@@ -85,4 +85,5 @@ effect(() => overview.value && foreseeAll());
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 const root = document.getElementById("app");
 root.replaceChildren();
+sessionStorage.removeItem("everwhen.tries");
 render(html`<${App} />`, root);

@@ -49,7 +49,9 @@ export function complain(error) {
 }
 
 const AGAIN_MS = 10000; // a server that has gone, or tells nothing live, is asked again
+const PASSING = [0, 429, 502, 503, 504]; // a first answer that fails so is asked for again
 let following = null;
+let tries = 0;
 async function look(of) {
   try {
     const found = await ask(urlOf("", {}, of));
@@ -59,9 +61,12 @@ async function look(of) {
       overviewProblem.value = null;
       head.value = { position: found.head, recorded_at: found.recorded_at };
     });
+    tries = 0;
     follow(of);
   } catch (error) {
-    if (error.name !== "AbortError") overviewProblem.value = error;
+    if (error.name === "AbortError") return;
+    overviewProblem.value = error;
+    if (PASSING.includes(error.status)) setTimeout(() => branch.value === of && !overview.value && look(of), Math.min(AGAIN_MS, 500 * 2 ** tries++));
   }
 }
 export const reload = () => look(branch.value);
