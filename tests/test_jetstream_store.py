@@ -8,18 +8,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import apsw
 import pytest
 from tests.nats_cluster import NatsCluster
 from tests.patience import PATIENCE_SECONDS
+from tests.read_elsewhere import bytes_of
 
-from everwhen import Commit, Query, Store, UnknownEvent, Write, open_store
+from everwhen import Commit, Event, Query, Store, UnknownEvent, Write, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.engine import JetStreamEngine
+from everwhen.backends.jetstream.follower import ReplicaFollower
 from everwhen.backends.locations import shown
 from everwhen.errors import (
     BeyondEndError,
@@ -31,7 +34,9 @@ from everwhen.errors import (
     StaleReplicaError,
     StorageError,
 )
-from everwhen.vocabulary.contract import Checkpoint
+from everwhen.privacy import KeyFile, Personal, Vault
+from everwhen.vocabulary.contract import Checkpoint, Snapshot
+from everwhen.vocabulary.erasures import PURGE_DUE
 
 pytestmark = pytest.mark.slow
 
@@ -57,8 +62,16 @@ class Nodes:
     def url(self, replica: str, **options: str) -> str:
         return self._nats.url(self.name, self._folder / f"{replica}.db", **options)
 
-    def open(self, replica: str, **options: str) -> Store:
-        return self._opened.enter_context(open_store(self.url(replica, **options)))
+    def open(
+        self,
+        replica: str,
+        *,
+        events: Iterable[type[Event]] = (),
+        vault: Vault | None = None,
+        **options: str,
+    ) -> Store:
+        url = self.url(replica, **options)
+        return self._opened.enter_context(open_store(url, events=events, vault=vault))
 
     def close(self) -> None:
         self._opened.close()
@@ -85,6 +98,18 @@ def test_what_was_written_elsewhere_can_be_waited_for(nodes: Nodes) -> None:
     assert two.wait_for(0, timeout=0) == one.head()
     with pytest.raises(InvalidQueryError, match="use a position"):
         two.wait_for(-1)
+
+
+def test_what_nobody_was_told_of_is_found_all_the_same(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = nodes.open("one"), nodes.open("two")
+    one.append("game-1", [_event(1)])
+    two.wait_for(1, timeout=PATIENCE_SECONDS)
+    monkeypatch.setattr(ReplicaFollower, "tell", lambda *_, **__: None)
+    for position in (2, 3):
+        one.append("game-1", [_event(position)])
+        two.wait_for(position, timeout=PATIENCE_SECONDS)
 
 
 def test_a_commit_is_said_to_be_unknown_only_by_the_newest(nodes: Nodes) -> None:
@@ -297,6 +322,42 @@ from everwhen import UnknownEvent, open_store
 store = open_store(sys.argv[1])
 print(store.append("game-1", [UnknownEvent("Counted", {})]).position)
 """
+
+
+class Joined(Event):
+    data_subject: ClassVar[str] = "player"
+
+    player: str
+    name: Personal[str]
+
+
+def _traces(folder: Path, word: bytes) -> list[str]:
+    """The files that have the word."""
+    files = [path for path in folder.rglob("two*") if path.is_file()]
+    return [path.name for path in files if word in bytes_of(path)]
+
+
+def test_each_replica_purges_its_files_when_somebody_is_forgotten(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    snapshot = Snapshot("people", 1, "fold", 1, b"ada-lovelace" * 100)
+    with Vault(tmp_path / "vault", KeyFile.create(tmp_path / "key")) as vault:
+        one = nodes.open("one", events=[Joined], vault=vault)
+        two = nodes.open("two")
+        one.append("player-1", [Joined("1", "Ada Lovelace")])
+        two.wait_for(1, timeout=PATIENCE_SECONDS)
+        branch = two.create_branch("what-if")
+        for store in (two, branch):
+            with store.transaction() as transaction:
+                transaction.save_snapshot(snapshot)
+        assert _traces(tmp_path, b"ada-lovelace")
+        one.forget("1")
+        end = time.monotonic() + PATIENCE_SECONDS
+        while _traces(tmp_path, b"ada-lovelace") or two.checkpoint(PURGE_DUE) is not None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert two.check() == []
+        branch.close()
 
 
 def test_a_program_that_closes_nothing_ends(nodes: Nodes) -> None:

@@ -76,7 +76,6 @@ from everwhen.reactions._async.reaction_runner import ReactionRunner
 from everwhen.state.snapshots import subject_of
 from everwhen.store._async.repository import Repository
 from everwhen.store._async.store import Store, open_store
-from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing.aio import ContractTest, contract_tests
 from everwhen.tiers._async.retiring import retired, surveyed
 from everwhen.travel import HEAD
@@ -84,6 +83,7 @@ from everwhen.travel._async.time_machine import TimeMachine
 from everwhen.vocabulary import Snapshot
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Seal
+from everwhen.vocabulary.erasures import PURGE_DUE
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 

@@ -76,7 +76,6 @@ from everwhen.reactions._sync.reaction_runner import ReactionRunner
 from everwhen.state.snapshots import subject_of
 from everwhen.store._sync.repository import Repository
 from everwhen.store._sync.store import Store, open_store
-from everwhen.store.erasure_records import PURGE_DUE
 from everwhen.testing import ContractTest, contract_tests
 from everwhen.tiers._sync.retiring import retired, surveyed
 from everwhen.travel import HEAD
@@ -84,6 +83,7 @@ from everwhen.travel._sync.time_machine import TimeMachine
 from everwhen.vocabulary import Snapshot
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import Seal
+from everwhen.vocabulary.erasures import PURGE_DUE
 
 NAME, EMAIL = "Ada Lovelace-Übermut", "ada.lovelace@example.org"
 

@@ -15,13 +15,8 @@ from everwhen.codec.slice_bodies import decode_entries
 from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.projection_records import build_of, record_of
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
+from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
 from everwhen.vocabulary.events import Event
-
-ERASURES: Final = "everwhen-erasures"
-"""The stream that erasures are recorded in."""
-
-PURGE_DUE: Final = f"{ERASURES}/purge"
-"""The checkpoint that is there while something was deleted whose traces have to be purged."""
 
 _NAMESPACE: Final = UUID("3c1f8f52-6a0b-5d0e-9b7c-6d8f2f4f6f10")
 

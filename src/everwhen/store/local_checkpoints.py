@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from everwhen.backends.engine import REPLICA
-from everwhen.store.erasure_records import ERASURES, PURGE_DUE
 from everwhen.store.projection_records import PARKED, RECORDS
+from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
 
 _NAMES: Final = frozenset({ERASURES, PURGE_DUE, REPLICA})
 _PREFIXES: Final = (RECORDS, PARKED + RECORDS, "history/")

@@ -14,9 +14,9 @@ from everwhen.codec.commits import Commit, Write, encoded, new_commit_id
 from everwhen.codec.event_types import EventTypes
 from everwhen.codec.slice_digest import SliceDigest
 from everwhen.merkle.leaf_hashes import Leaves
-from everwhen.store.erasure_records import ERASURES
 from everwhen.store.retirement_records import RETIREMENTS, HistoryRetired
 from everwhen.vocabulary.contract import EncodedCommit, SnapshotInfo, StoredSlice
+from everwhen.vocabulary.erasures import ERASURES
 from everwhen.vocabulary.errors import EverwhenError
 from everwhen.vocabulary.streams import category_of
 from everwhen_verify.entries import FIRST

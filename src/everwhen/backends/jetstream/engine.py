@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
@@ -29,21 +30,28 @@ from everwhen.backends.jetstream.large_messages import LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
     LoggedCheckpoint,
+    LoggedCommit,
     digest_of,
     logged,
     new_message,
     new_reference,
     read_message,
 )
+from everwhen.backends.jetstream.replica_purge import (
+    purge_beside,
+    purge_due,
+    record_an_erasure,
+)
 from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, state_of
 from everwhen.backends.jetstream.stream_setup import LogStream, opened_stream
 from everwhen.backends.jetstream.subject_log import LogMessage, OvertakenError, SubjectLog
 from everwhen.backends.jetstream.views import ReplicaTransaction
+from everwhen.backends.sqlite import lookups
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.backends.sqlite.error_translation import translated
 from everwhen.backends.sqlite.files import make_folder
 from everwhen.backends.sqlite.transactions import WriteTurn
-from everwhen.backends.sqlite.views import SqliteView
+from everwhen.backends.sqlite.views import SqliteTransaction, SqliteView
 from everwhen.backends.sqlite.writer import is_not_its_own, is_of_the_medium
 from everwhen.vocabulary.clock import Clock, clock_from, system_clock
 from everwhen.vocabulary.contract import (
@@ -58,6 +66,7 @@ from everwhen.vocabulary.contract import (
     StreamInfo,
     recorded_micros,
 )
+from everwhen.vocabulary.erasures import PURGE_DUE
 from everwhen.vocabulary.errors import (
     BusyError,
     CorruptStoreError,
@@ -148,6 +157,7 @@ class JetStreamEngine(SqliteEngine):
             self._address = address = msgspec.structs.replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
+        self._is_new = self._is_purge_due = False
         self._is_logged = False
         """Whether the message of the transaction under way is in the log."""
         self._agreed_at = 0.0
@@ -174,6 +184,8 @@ class JetStreamEngine(SqliteEngine):
             undone.callback(self._follower.stop)
             with self.lock.turn(), self.lock.mutex:
                 self._catch_up_to_newest()
+            self._is_new = False
+            self._is_purge_due = self._reader.run(lookups.checkpoint, PURGE_DUE) is not None
             self._follower.start()
             undone.pop_all()
 
@@ -190,6 +202,7 @@ class JetStreamEngine(SqliteEngine):
                         f"everwhen copy {self.path} URL"
                     )
                 save_state(connection, ReplicaState(0, b"", stream.created))
+                self._is_new = True
             elif state.stream != stream.created:
                 raise CorruptStoreError(
                     f"{self.path}: is a replica of a stream {self._address.stream} that was made "
@@ -206,6 +219,30 @@ class JetStreamEngine(SqliteEngine):
             return
         with self.lock.turn(), self.lock.mutex:
             self._catch_up(hinted)
+            if self._is_purge_due:
+                self._purge_traces()
+
+    def _note_erasures(
+        self, commits: Iterable[LoggedCommit], transaction: SqliteTransaction
+    ) -> None:
+        """Have the replica purged once it has the record of an erasure, whoever wrote that."""
+        if not self._is_new and record_an_erasure(commits):
+            transaction.save_checkpoint(purge_due(), local=True)
+            self._is_purge_due = True
+
+    def _purge_traces(self) -> None:
+        """Where somebody is in the way, it is tried again the next time."""
+        due = self._reader.run(lookups.checkpoint, PURGE_DUE)
+        purge_beside(Path(self._beside), self.busy_timeout)
+        with translated(self.path):
+            self._transactions.purge()
+            emptied = self._transactions.empty_log()
+        if emptied:
+            with self._in_transaction(), self._transactions.transaction():
+                transaction = SqliteEngine._transaction_on(self, self._transactions.connection)
+                if transaction.checkpoint(PURGE_DUE) == due:
+                    transaction.delete_checkpoint(PURGE_DUE)
+            self._is_purge_due = False
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -327,6 +364,7 @@ class JetStreamEngine(SqliteEngine):
                         f"{self.path}: can't take {where}: {outcome}; this replica isn't what the "
                         f"log says, delete it, and it is made anew"
                     ) from outcome
+            self._note_erasures(read.commits, transaction)
             for kept in read.checkpoints:
                 if rests_on(kept.name):
                     raise _ChangedError(
@@ -496,6 +534,7 @@ class JetStreamEngine(SqliteEngine):
             for inline in self.inline:
                 inline(transaction)
             shared = tuple(transaction.shared.values())
+            self._note_erasures(accepted, transaction)
             message_id, data = new_message(state.digest, accepted, shared)
             with self._stopping():
                 self._publish(message_id, data, state)

@@ -120,13 +120,13 @@ class ReplicaFollower:
 
     def _work(self) -> None:
         while not self._stopped:
-            self._woken.wait(_POLL_SECONDS)
+            is_hinted = self._woken.wait(_POLL_SECONDS)
             self._woken.clear()
             engine = self._engine()
             if self._stopped or engine is None:
                 return
             try:
-                engine.follow(self._hinted)
+                engine.follow(self._hinted if is_hinted else 0)
             except EverwhenError:  # whoever writes, or reads what is fresh, gets it
                 continue
             finally:

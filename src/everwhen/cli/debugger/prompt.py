@@ -26,9 +26,9 @@ from everwhen.cli.escaping import unescaping
 from everwhen.cli.exit_codes import CommandStop, described
 from everwhen.cli.output import erased_by, is_terminal
 from everwhen.debugging import InterruptedSearchError
-from everwhen.store.erasure_records import ERASURES
 from everwhen.system.durable_files import state_folder
 from everwhen.travel import Moment
+from everwhen.vocabulary.erasures import ERASURES
 from everwhen.vocabulary.escaping import escaped
 
 _PATIENCE: Final = 0.4

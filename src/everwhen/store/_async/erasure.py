@@ -14,8 +14,6 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.branches._async.branches import Branches
 from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
-    ERASURES,
-    PURGE_DUE,
     carried_commit,
     carried_out,
     erasure_commit,
@@ -23,6 +21,7 @@ from everwhen.store.erasure_records import (
     recorded_in,
 )
 from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 

@@ -15,8 +15,6 @@ from everwhen.backends.engine import EngineTransaction
 from everwhen.branches._sync.branches import Branches
 from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.erasure_records import (
-    ERASURES,
-    PURGE_DUE,
     carried_commit,
     carried_out,
     erasure_commit,
@@ -24,6 +22,7 @@ from everwhen.store.erasure_records import (
     recorded_in,
 )
 from everwhen.vocabulary.contract import Receipt
+from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.query import Query
 
