@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -15,7 +15,7 @@ from everwhen.codec.slice_bodies import decode_entries
 from everwhen.privacy.vault import Tombstone, Vault
 from everwhen.store.projection_records import build_of, record_of
 from everwhen.vocabulary.contract import Checkpoint, EncodedCommit, Problem, Snapshot, StoredSlice
-from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
+from everwhen.vocabulary.erasures import ERASURES
 from everwhen.vocabulary.events import Event
 
 _NAMESPACE: Final = UUID("3c1f8f52-6a0b-5d0e-9b7c-6d8f2f4f6f10")
@@ -120,11 +120,6 @@ def problems_of(vault: str, back: list[str], leftover: list[str]) -> list[Proble
         )
         for subject in subjects
     ]
-
-
-def purge_due() -> Checkpoint:
-    """What says that a purge is due; another one each time, so that none is missed."""
-    return Checkpoint(PURGE_DUE, 0, uuid4().bytes)
 
 
 def first_pending(known: Checkpoint | None, vault: Vault) -> int:

@@ -39,7 +39,6 @@ from everwhen.backends.jetstream.messages import (
 )
 from everwhen.backends.jetstream.replica_purge import (
     purge_beside,
-    purge_due,
     record_an_erasure,
 )
 from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, state_of
@@ -66,7 +65,7 @@ from everwhen.vocabulary.contract import (
     StreamInfo,
     recorded_micros,
 )
-from everwhen.vocabulary.erasures import PURGE_DUE
+from everwhen.vocabulary.erasures import PURGE_DUE, purge_due
 from everwhen.vocabulary.errors import (
     BusyError,
     CorruptStoreError,

@@ -6,17 +6,15 @@ before: snapshots, and what was deleted in the files' gaps.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from everwhen.backends.jetstream.messages import LoggedCommit
 from everwhen.backends.sqlite.engine import SqliteEngine
-from everwhen.vocabulary.contract import Checkpoint
-from everwhen.vocabulary.erasures import ERASURES, PURGE_DUE
+from everwhen.vocabulary.erasures import ERASURES
 
 
-class ReplicaFile(SqliteEngine):
+class ReplicaAlone(SqliteEngine):
     """The file of a replica, without its log."""
 
     is_replica = True
@@ -27,15 +25,10 @@ def record_an_erasure(commits: Iterable[LoggedCommit]) -> bool:
     return any(part.stream == ERASURES for commit in commits for part in commit.slices)
 
 
-def purge_due() -> Checkpoint:
-    """What says so in the replica until it is done; another one each time."""
-    return Checkpoint(PURGE_DUE, 0, uuid.uuid4().bytes)
-
-
 def purge_beside(folder: Path, busy_timeout: float) -> None:
     """Purge the replicas of all logs beside the main one. Raises `StorageError`."""
     for path in sorted(folder.glob("*.db")):
-        branch = ReplicaFile(path, durable=False, busy_timeout=busy_timeout)
+        branch = ReplicaAlone(path, durable=False, busy_timeout=busy_timeout)
         try:
             with branch.lock.turn(), branch.lock.mutex:
                 branch.purge()

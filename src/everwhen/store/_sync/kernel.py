@@ -28,13 +28,14 @@ from everwhen.privacy.vault import Vault
 from everwhen.state.fold import Fold
 from everwhen.store._sync.erasure import carry_out
 from everwhen.store.arrow_events import check_libraries
-from everwhen.store.erasure_records import bound_to, purge_due
+from everwhen.store.erasure_records import bound_to
 from everwhen.store.page_decoding import events_of_page, folded_page
 from everwhen.store.projection_records import LeaseWatch
 from everwhen.store.signed_reads import SignedIndex, SignedReading
 from everwhen.store.valid_time import ValidOrder
 from everwhen.vocabulary.clock import Clock
 from everwhen.vocabulary.contract import EncodedCommit, Outcome, Page, Snapshot
+from everwhen.vocabulary.erasures import purge_due
 from everwhen.vocabulary.errors import CommitIdError, SnapshotError, StorageError
 from everwhen.vocabulary.paging import PAGE_EVENTS, next_page
 from everwhen.vocabulary.personal_data import Plaintext
