@@ -93,11 +93,15 @@ class Wanted(NamedTuple):
 
 
 class PageStatement(NamedTuple):
-    """One statement; ``is_by_events`` says that it ends with the events."""
+    """One statement; ``is_by_events`` says that it ends with the events.
+
+    ``stream`` is whose all that it gives is, where it asks for one stream.
+    """
 
     sql: str
     parameters: Mapping[str, object]
     is_by_events: bool
+    stream: str | None = None
 
 
 class _Asked(NamedTuple):
@@ -128,7 +132,7 @@ def page_statement(schema: str, query: Query, window: PageRange, wanted: Wanted)
     if name is not None and not window.reverse:
         parameters["name"] = name
         sql = _of_stream(schema, is_after=window.after > 0)
-        return PageStatement(sql, parameters, is_by_events=True)
+        return PageStatement(sql, parameters, is_by_events=True, stream=name)
     streams, tags, groups, blocks = _asked_for(query)
     parameters |= {"streams": streams, "terms": tags, "groups": groups, "blocks": blocks}
     asked = _Asked(bool(streams), bool(tags), len(tags) > len(set(groups)), bool(blocks))

@@ -199,7 +199,11 @@ def _some(reading: _Reading, window: PageRange, wanted: Wanted) -> _Found:
     if statement.is_by_events:
         reached = bisect_left(list(accumulate([row[COUNT] for row in rows])), wanted.events)
         some = rows[: reached + 1]
-    named = slices_of(some, reading.streams.of_each(session, schema, ends[COUNT], some))
+    if statement.stream is not None:
+        names = [statement.stream] * len(some)
+    else:
+        names = reading.streams.of_each(session, schema, ends[COUNT], some)
+    named = slices_of(some, names)
     slices = reading.bodies.with_bodies(session, schema, named, wanted.volume)
     volume = sum([len(stored.body) for stored in slices])
     is_all = is_all and len(slices) == len(rows)
