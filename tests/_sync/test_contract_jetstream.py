@@ -1,14 +1,15 @@
 # Generated from tests/_async/test_contract_jetstream.py by tools/unasync.py: edit that, then run `make sync`.
-"""The contract suite on a JetStream server: one replica for all, and one for each opening."""
+"""The contract suite on JetStream: a server and one replica; three, and one for each opening."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.nats_cluster import NatsCluster
+from tests.nats_cluster import NatsCluster, nats_cluster
 
 from everwhen.backends._sync.embedded import EmbeddedBackend
 from everwhen.backends.jetstream.engine import JetStreamEngine
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.slow
 TESTS = contract_tests(JetStreamEngine.capabilities)
 
 
+@pytest.fixture(scope="module")
+def three() -> Iterator[NatsCluster]:
+    with nats_cluster(3) as running:
+        yield running
+
+
 @pytest.mark.parametrize("test", TESTS, ids=repr)
 def test_contract(test: ContractTest, nats: NatsCluster, tmp_path: Path) -> None:
     test.run(_opening(nats, itertools.repeat(tmp_path / "replica.db")))
@@ -26,11 +33,11 @@ def test_contract(test: ContractTest, nats: NatsCluster, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("test", [t for t in TESTS if t.group != "durable"], ids=repr)
 def test_contract_with_a_replica_each(
-    test: ContractTest, nats: NatsCluster, tmp_path: Path
+    test: ContractTest, three: NatsCluster, tmp_path: Path
 ) -> None:
     """But for what a node keeps for itself, such as snapshots, which are in its file."""
     files = (tmp_path / f"{number}.db" for number in itertools.count())
-    test.run(_opening(nats, files, consistency="fresh"))
+    test.run(_opening(three, files, consistency="fresh"))
 
 
 def _opening(nats: NatsCluster, files: Any, **options: str) -> OpenBackend:
