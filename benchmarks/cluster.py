@@ -31,9 +31,23 @@ from typing import ClassVar
 
 import msgspec
 import nats
-from benchmarks.contenders import PAYLOAD, BetPlaced, Contender, Everwhen, encode, event
+from benchmarks.contenders import (
+    PAYLOAD,
+    BetPlaced,
+    Contender,
+    Everwhen,
+    OnlyWritten,
+    encode,
+    event,
+)
 from benchmarks.postgres import RAM, measure, show
-from benchmarks.postgres_contenders import _ticks, open_first, seconds_of_server
+from benchmarks.postgres_contenders import (
+    _TICKS,
+    _stores,
+    _ticks,
+    open_first,
+    seconds_of_server,
+)
 from tests.nats_cluster import NatsCluster, nats_cluster
 
 import everwhen
@@ -70,7 +84,7 @@ class EverwhenCluster(OnCluster, Everwhen):
         self.store = everwhen.open_store(self.url(), events=[BetPlaced])
 
 
-class EverwhenNodes(OnCluster):
+class EverwhenNodes(OnCluster, OnlyWritten):
     """The same, its clients divided among four processes, each with a replica of its own."""
 
     name = "everwhen, 4 nodes"
@@ -94,23 +108,14 @@ class EverwhenNodes(OnCluster):
 
     def processor_seconds(self) -> float:
         four = [sum(_ticks(one.pid or 0)[:2]) for one in multiprocessing.active_children()]
-        return super().processor_seconds() + sum(four) / 100
-
-    def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
-        raise NotImplementedError
-
-    def read_all(self) -> int:
-        raise NotImplementedError
-
-    def read_stream(self, stream: int) -> int:
-        raise NotImplementedError
+        return super().processor_seconds() + sum(four) / _TICKS
 
     def close(self) -> None:
         for pool in self.pools:
             pool.shutdown()
 
 
-class Messages(OnCluster):
+class Messages(OnCluster, OnlyWritten):
     """The limit: messages of as many bytes, each behind the one before."""
 
     name = "messages"
@@ -141,23 +146,12 @@ class Messages(OnCluster):
         finally:
             await client.close()
 
-    def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
-        raise NotImplementedError
-
-    def read_all(self) -> int:
-        raise NotImplementedError
-
-    def read_stream(self, stream: int) -> int:
-        raise NotImplementedError
-
     def close(self) -> None:
         """Its messages stay in the stream."""
 
 
 def written(url: str, clients: int, each: int, size: int, first: int) -> None:
     """One process's clients, each with a stream of its own."""
-    from benchmarks.postgres_contenders import _stores
-
     open_first(url, 0)
     _write(_stores[url], clients, each, size, first)
 

@@ -119,6 +119,19 @@ class Contender(ABC):
         """Let go of everything."""
 
 
+class OnlyWritten(Contender):
+    """One that is measured by what it writes at once, and is not read."""
+
+    def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
+        raise NotImplementedError
+
+    def read_all(self) -> int:
+        raise NotImplementedError
+
+    def read_stream(self, stream: int) -> int:
+        raise NotImplementedError
+
+
 class Everwhen(Contender):
     name = "everwhen"
 

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import psycopg
-from benchmarks.contenders import BetPlaced, Contender, Eventsourcing, Everwhen, encode, event
+from benchmarks.contenders import (
+    BetPlaced,
+    Contender,
+    Eventsourcing,
+    Everwhen,
+    OnlyWritten,
+    encode,
+    event,
+)
 from eventsourcing.dcb.api import DCBAppendCondition, DCBEvent, DCBQuery, DCBQueryItem
 from eventsourcing.dcb.postgres_tt import PostgresDCBRecorderTT
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
@@ -234,7 +242,7 @@ class EventsourcingPostgres(OnServer, Eventsourcing):
         self.drop()
 
 
-class Pgbench(OnServer):
+class Pgbench(OnServer, OnlyWritten):
     """The limit: pgbench's own simple transactions, an update and an insert each."""
 
     name = "pgbench -N"
@@ -260,15 +268,6 @@ class Pgbench(OnServer):
         """As pgbench says itself: its sessions are open before its clock runs."""
         super().timed(work)
         return self.seconds
-
-    def append(self, stream: int, version: int, events: list[BetPlaced]) -> None:
-        raise NotImplementedError
-
-    def read_all(self) -> int:
-        raise NotImplementedError
-
-    def read_stream(self, stream: int) -> int:
-        raise NotImplementedError
 
     def close(self) -> None:
         """Its tables stay, and are made anew."""

@@ -149,11 +149,9 @@ class JetStreamEngine(SqliteEngine):
         busy_timeout: float = 30.0,
         connection: Connection | None = None,
     ) -> None:
-        self._address = address = (
-            url if isinstance(url, ClusterAddress) else ClusterAddress.parsed(url)
-        )
+        address = url if isinstance(url, ClusterAddress) else ClusterAddress.parsed(url)
         if not durable:
-            self._address = address = msgspec.structs.replace(address, assume_durable=True)
+            address = msgspec.structs.replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
         self._is_new = self._is_purge_due = False
@@ -308,10 +306,8 @@ class JetStreamEngine(SqliteEngine):
                 state = self._kept()
                 if up_to and state.seq >= up_to:
                     return
-                page = self._told(state) or self._log.page(state.seq, _PAGE)
-                if not page and up_to:  # whoever was asked is behind
-                    found = self._log.next(state.seq)
-                    page = [] if found is None else [found]
+                asked = self._log.certain_page if up_to else self._log.page
+                page = self._told(state) or asked(state.seq, _PAGE)
                 if page:
                     self._take_in(page)
                 elif up_to:
@@ -323,7 +319,7 @@ class JetStreamEngine(SqliteEngine):
         return self._follower.told_after(state.seq, state.digest)
 
     def _take_in(self, page: Sequence[LogMessage]) -> None:
-        read = [(message, self._read(message)) for message in page]
+        read = self._read(page)
         with (
             translated(self.path),
             self._in_transaction(),
@@ -378,8 +374,12 @@ class JetStreamEngine(SqliteEngine):
         group.insert()
         return state
 
-    def _read(self, message: LogMessage) -> GroupMessage:
-        return read_message(message.data, self._log.place_of(message.seq), self._large.get)
+    def _read(self, page: Sequence[LogMessage]) -> list[tuple[LogMessage, GroupMessage]]:
+        """The messages with what they say; large ones are fetched."""
+        return [
+            (one, read_message(one.data, self._log.place_of(one.seq), self._large.get))
+            for one in page
+        ]
 
     # Writing
 
@@ -603,11 +603,8 @@ class JetStreamEngine(SqliteEngine):
                 self._publish(message_id, data, state)
             except OvertakenError as overtaken:
                 while state.seq < overtaken.seq:
-                    page = self._told(state) or self._log.page(state.seq, _PAGE)
-                    if not page and (found := self._log.next(state.seq)) is not None:
-                        page = [found]
-                    read = [(message, self._read(message)) for message in page]
-                    state = self._applied(read, state, turn, transaction.rests_on)
+                    page = self._told(state) or self._log.certain_page(state.seq, _PAGE)
+                    state = self._applied(self._read(page), state, turn, transaction.rests_on)
             else:
                 return
 

@@ -19,7 +19,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.messages import LoggedSlice
+from everwhen.backends.jetstream.messages import LoggedSlice, encoded_slices, logged_slices
 from everwhen.backends.outcome_messages import OutcomeMessage, error_of, outcome_message
 from everwhen.system.compression import Compressor, DecompressionError
 from everwhen.system.gathering import Gathering
@@ -28,7 +28,6 @@ from everwhen.vocabulary.contract import (
     MAX_STORED_BYTES,
     Condition,
     EncodedCommit,
-    EncodedSlice,
     Outcome,
 )
 from everwhen.vocabulary.errors import EverwhenError
@@ -41,7 +40,6 @@ _RECENT_SECONDS: Final = 2.0
 """For how long a node counts as the one that writes after it wrote."""
 _MOST_COMMITS: Final = 2_048
 """How many commits of others are written together."""
-
 
 NOBODY: Final = "0" * 16
 """Stands for a node that writes for itself alone: with each append it runs something of its own."""
@@ -60,14 +58,10 @@ class ForwardedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unkno
 
     def encoded(self) -> EncodedCommit:
         """What an engine judges."""
-        slices = tuple(
-            EncodedSlice(part.stream, part.count, part.body, part.types, part.tags)
-            for part in self.slices
-        )
         condition = Condition(*self.condition) if self.condition is not None else None
         return EncodedCommit(
             self.id,
-            slices,
+            encoded_slices(self.slices),
             self.expected,
             condition,
             self.metadata,
@@ -220,10 +214,7 @@ def _forwarded(commit: EncodedCommit) -> ForwardedCommit:
     condition = commit.condition
     return ForwardedCommit(
         commit.id,
-        tuple(
-            LoggedSlice(part.stream, part.count, part.body, part.types, part.tags)
-            for part in commit.slices
-        ),
+        logged_slices(commit),
         commit.expected,
         (condition.query, condition.after) if condition is not None else None,
         commit.metadata,

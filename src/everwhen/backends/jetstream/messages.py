@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
@@ -41,6 +41,21 @@ class LoggedSlice(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     tags: tuple[str, ...]
 
 
+def logged_slices(commit: EncodedCommit) -> tuple[LoggedSlice, ...]:
+    """A commit's slices as they go over the wire."""
+    return tuple(
+        LoggedSlice(part.stream, part.count, part.body, part.types, part.tags)
+        for part in commit.slices
+    )
+
+
+def encoded_slices(slices: Iterable[LoggedSlice]) -> tuple[EncodedSlice, ...]:
+    """Slices as an engine writes them."""
+    return tuple(
+        EncodedSlice(part.stream, part.count, part.body, part.types, part.tags) for part in slices
+    )
+
+
 class LoggedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A commit as it was accepted; ``recorded_at`` in microseconds since 1970 UTC."""
 
@@ -51,10 +66,7 @@ class LoggedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     def encoded(self) -> EncodedCommit:
         """What an engine writes: judged already."""
-        slices = tuple(
-            EncodedSlice(part.stream, part.count, part.body, part.types, part.tags)
-            for part in self.slices
-        )
+        slices = encoded_slices(self.slices)
         return EncodedCommit(
             self.id, slices, (), None, self.metadata, self.recorded_at, is_fresh=True
         )
@@ -98,11 +110,7 @@ def _compressor() -> Compressor:
 
 def logged(commit: EncodedCommit, recorded_at: int) -> LoggedCommit:
     """The commit as it goes into the log."""
-    slices = tuple(
-        LoggedSlice(part.stream, part.count, part.body, part.types, part.tags)
-        for part in commit.slices
-    )
-    return LoggedCommit(commit.id, recorded_at, commit.metadata, slices)
+    return LoggedCommit(commit.id, recorded_at, commit.metadata, logged_slices(commit))
 
 
 def new_message(

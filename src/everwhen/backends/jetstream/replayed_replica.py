@@ -56,12 +56,10 @@ class ReplayedReplica(JetStreamEngine):
         """Take in the log's messages up to that one; the newest that there was."""
         with self.lock.turn(), self.lock.mutex:
             while (seen := self._seen()) < seq:
-                page = [message for message in self._log.page(seen, _PAGE) if message.seq <= seq]
+                found = self._log.certain_page(seen, _PAGE)
+                page = [message for message in found if message.seq <= seq]
                 if not page:
-                    found = self._log.next(seen)
-                    if found is None or found.seq > seq:
-                        return seen
-                    page = [found]
+                    return seen
                 self._take_in(page)
                 if self._listener is not None:
                     self._listener(page[-1].seq, seq)

@@ -14,11 +14,13 @@ from everwhen.vocabulary.errors import NotAStoreError, ReadOnlyError, StorageErr
 
 _ANSWER_SECONDS: Final = 2.0
 _BETWEEN_TRIES: Final = 0.1
-_NO_STREAM: Final = 10059
+NO_STREAM: Final = 10059
 _SYNC: Final = "jetstream { sync_interval: always }"
 
 
-class _ApiError(msgspec.Struct):
+class ApiError(msgspec.Struct):
+    """What JetStream says of a call that it refuses, by its number."""
+
     err_code: int = 0
     description: str = ""
 
@@ -63,7 +65,7 @@ class _State(msgspec.Struct):
 class LogStream(msgspec.Struct):
     """What the cluster says of a stream."""
 
-    error: _ApiError | None = None
+    error: ApiError | None = None
     config: StreamConfig = msgspec.field(default_factory=StreamConfig)
     created: str = ""
     state: _State = msgspec.field(default_factory=_State)
@@ -102,7 +104,7 @@ def opened_stream(
     """
     until = time.monotonic() + patience
     info = _asked(connection, f"STREAM.INFO.{address.stream}", {}, until)
-    if info.error is not None and info.error.err_code == _NO_STREAM:
+    if info.error is not None and info.error.err_code == NO_STREAM:
         if read_only:
             raise ReadOnlyError(
                 f"{address.place}: the cluster has no store of that name; open it for writing to "
@@ -139,7 +141,7 @@ def _asked(connection: Connection, call: str, question: dict[str, Any], until: f
                 raise
         else:
             error = info.error
-            passing = error is not None and error.err_code != _NO_STREAM
+            passing = error is not None and error.err_code != NO_STREAM
             if not passing or time.monotonic() > until:
                 return info
         time.sleep(_BETWEEN_TRIES)

@@ -15,7 +15,7 @@ import msgspec
 
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.backends.jetstream.messages import message_id as id_of
-from everwhen.backends.jetstream.stream_setup import decode_stream
+from everwhen.backends.jetstream.stream_setup import NO_STREAM, ApiError, decode_stream
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
     NotAStoreError,
@@ -39,16 +39,9 @@ it, and an answer is waited for at most a second."""
 _WRONG_LAST_SEQUENCE: Final = 10071
 _IN_FLIGHT: Final = 10164
 _NO_MESSAGE: Final = 10037
-_NO_STREAM: Final = 10059
 _FULL: Final = {10077, 10047, 10023}
 """The stream, the account, or the server takes no more."""
 _TOO_LARGE: Final = 10054
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
 
 
 class _StoredMessage(msgspec.Struct):
@@ -57,7 +50,7 @@ class _StoredMessage(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    error: _ApiError | None = None
+    error: ApiError | None = None
     seq: int = 0
     message: _StoredMessage | None = None
 
@@ -188,7 +181,7 @@ class SubjectLog:
             error = answer.error if answer is not None else None
             if error is not None and error.err_code == _NO_MESSAGE:
                 return None
-            if error is not None and error.err_code == _NO_STREAM:
+            if error is not None and error.err_code == NO_STREAM:
                 raise NotAStoreError(
                     f"{self.subject}: the cluster has no stream {self._stream} any more; find out "
                     f"who deleted it, and make a new log from a replica"
@@ -216,6 +209,13 @@ class SubjectLog:
             headers = answer.headers or {}
             if not headers.get("Status"):
                 page.append(LogMessage(int(headers["Nats-Sequence"]), answer.data))
+        return page
+
+    def certain_page(self, after: int, count: int) -> list[LogMessage]:
+        """The same, by the leader's word where whoever was asked has none."""
+        page = self.page(after, count)
+        if not page and (found := self.next(after)) is not None:
+            page = [found]
         return page
 
     def purge(self) -> None:
