@@ -45,11 +45,12 @@ _DEEP: Final = "../../"
 
 
 class PageFile(msgspec.Struct, frozen=True):
-    """A file of the page: its media type, its content, and the same compressed."""
+    """A file of the page: its media type, its content, the same compressed, what it imports."""
 
     media: str
     content: bytes
     compressed: bytes
+    imports: tuple[str, ...]
 
 
 class PageFiles(msgspec.Struct, frozen=True):
@@ -79,8 +80,7 @@ class PageFiles(msgspec.Struct, frozen=True):
             path = asked.pop()
             if path not in needed:
                 needed.add(path)
-                text = self.found[path].content.decode()
-                asked += (normpath(join(dirname(path), one)) for one in _IMPORT.findall(text))
+                asked += self.found[path].imports
         return needed
 
 
@@ -96,7 +96,10 @@ def page_files() -> PageFiles:
     for path, content in contents.items():
         digest.update(b"%d %s\n" % (len(content), path.encode()) + content)
         media = _MEDIA[path[path.rindex(".") :]]
-        found[path] = PageFile(media, content, gzip.compress(content, 9, mtime=0))
+        imports = tuple(
+            normpath(join(dirname(path), one)) for one in _IMPORT.findall(content.decode())
+        )
+        found[path] = PageFile(media, content, gzip.compress(content, 9, mtime=0), imports)
     return PageFiles(found, digest.hexdigest()[:16], index)
 
 
