@@ -98,8 +98,20 @@ def test_what_a_changing_network_cut_off_is_loaded_again(browser: Any, url: str,
         watched.page.route(re.compile(f"/{part}([?].*)?$"), cut)
         watched.open("/s/main/timeline?at=50")
         watched.waits_for("50")
+        expect(watched.page.locator(".sr").first).to_have_css("position", "absolute")
         assert watched.page.evaluate("sessionStorage.length") == 0
         assert watched.faults == []
+
+
+def test_a_page_without_its_styles_is_not_loaded_again_and_again(browser: Any, url: str) -> None:
+    with closing(Watched(browser, url)) as watched:
+        page, opened = watched.page, []
+        page.on("framenavigated", lambda frame: opened.append(frame.url.partition("?")[0]))
+        page.route(re.compile("/app.css$"), lambda route: route.abort())
+        watched.open("/s/main/timeline?at=50")
+        watched.waits_for("50")
+        expect(page.locator("link[data-tries='5']")).to_be_attached()
+        assert opened == [url + "/s/main/timeline"]
 
 
 def test_a_page_that_can_not_be_loaded_says_so(browser: Any, url: str) -> None:
