@@ -120,6 +120,11 @@ class NatsNode:
                     return str(found.get("cluster", {}).get("leader", ""))
         return ""
 
+    def clients(self) -> int:
+        """How many clients are connected to it."""
+        said = self._asked("/connz")
+        return 0 if said is None else int(json.loads(said)["num_connections"])
+
     def _asked(self, path: str) -> bytes | None:
         asking = HTTPConnection(self.host.address, self.monitor, timeout=2)
         try:

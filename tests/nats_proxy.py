@@ -55,6 +55,8 @@ class NatsProxy:
         self._gate: Held | None = None
         self.struck = 0
         """How many messages a rule was about."""
+        self.accepted = 0
+        """How many connections there have been."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose(self, what: What, subject: str, times: int, way: Way = "lose") -> None:
@@ -105,9 +107,14 @@ class NatsProxy:
         with suppress(OSError):
             while True:
                 client = self._listening.accept()[0]
+                self.accepted += 1
                 if self._gate is not None:
                     self._gate.wait()
-                server = socket.create_connection(self._server)
+                try:
+                    server = socket.create_connection(self._server)
+                except ConnectionRefusedError:  # it is down, which the client is to notice
+                    client.close()
+                    continue
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for way in ((client, server), (server, client)):

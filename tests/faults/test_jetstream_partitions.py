@@ -1,18 +1,29 @@
-"""A leader that is cut off from the others, and doesn't know it yet, is not believed."""
+"""A server that is cut off from the others is not believed, and not waited for."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.cut_off_hosts import cut_off_hosts
 from tests.faults.faults_ledger import Entry, entries
-from tests.nats_cluster import nats_cluster
+from tests.nats_cluster import NatsCluster, NatsNode, nats_cluster
+from tests.nats_proxy import NatsProxy, nats_proxy
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Store, open_store
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.errors import StorageError
+
+JETSTREAM = r"\$JS\..*|ew\.[^.]+\.log\.[^.]+"
+ENDLESS = 10**6
 
 
 def test_what_is_asked_through_a_leader_that_was_cut_off_is_new_or_an_error(
@@ -57,3 +68,136 @@ def _newest(store: Store) -> int:
             return store.head().position
         except StorageError:
             assert time.monotonic() < until
+
+
+def _await(come: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not come():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@contextmanager
+def opened_through(node: NatsNode, nodes: Sequence[NatsNode], url: str) -> Iterator[Store]:
+    """The store, by a client that has come upon that server, and by no other."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        _await(lambda: not any(one.clients() for one in nodes))
+        with open_store(url, events=[Entry], busy_timeout=PATIENCE_SECONDS) as store:
+            if node.clients():
+                yield store
+                return
+    raise AssertionError
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_client_leaves_a_server_that_is_parted_from_the_others(role: str, tmp_path: Path) -> None:
+    """It goes on by another one, with its branches, though that server stays parted."""
+    with (
+        cut_off_hosts(3) as hosts,
+        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
+    ):
+        name = cluster.new_name()
+        url = cluster.url(name, tmp_path / "replica.db", consistency="fresh")
+        with open_store(url, events=[Entry]) as store:
+            store.append("a", entries("before", 1))
+            store.create_branch("b").close()
+        leader = cluster.leader(name)
+        follower = next(node for node in cluster.nodes if node is not leader)
+        parted = leader if role == "leader" else follower
+        with opened_through(parted, cluster.nodes, url) as store, store.branch("b") as branch:
+            hosts[cluster.nodes.index(parted)].cut(only_from_hosts=True)
+            branch.append("a", entries("on the branch", 1))
+            store.append("a", entries("meanwhile", 1))
+            assert [event.event.commit for event in store.read()] == ["before", "meanwhile"]
+            assert [event.event.commit for event in branch.read()] == ["before", "on the branch"]
+            _await(lambda: not parted.clients())
+            assert sum(node.clients() for node in cluster.nodes) == 1
+
+
+class Behind(NamedTuple):
+    """Three servers, each behind a proxy of its own."""
+
+    cluster: NatsCluster
+    proxies: list[NatsProxy]
+
+    def url(self, name: str, replica: Path) -> str:
+        """For a client that knows the proxies only."""
+        url = self.cluster.url(name, replica)
+        for node, proxy in zip(self.cluster.nodes, self.proxies, strict=True):
+            url = url.replace(f":{node.port}", f":{proxy.port}", 1)
+        return url
+
+    def used(self) -> NatsProxy:
+        """The one that the first connection went through."""
+        (found,) = (proxy for proxy in self.proxies if proxy.accepted)
+        return found
+
+
+@pytest.fixture
+def behind() -> Iterator[Behind]:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(nats_cluster(3))
+        yield Behind(
+            cluster, [stack.enter_context(nats_proxy(node.port)) for node in cluster.nodes]
+        )
+
+
+def test_what_is_listened_to_is_heard_through_the_next_server(
+    behind: Behind, tmp_path: Path
+) -> None:
+    """The one before answers nothing but pings."""
+    name = behind.cluster.new_name()
+    address = ClusterAddress.parsed(behind.url(name, tmp_path / "replica.db"))
+    connection = Connection(address, PATIENCE_SECONDS)
+    speaking = connection.share()
+    try:
+        used = behind.used()
+        heard = threading.Event()
+        connection.listen(address.subject, lambda _: heard.set())
+        used.lose("request", JETSTREAM, ENDLESS)
+        speaking.say(address.subject, b"")
+        since = time.monotonic()
+
+        def is_answered() -> bool:
+            try:
+                return bool(connection.request("$JS.API.INFO", b"", 1.0))
+            except UnansweredError:
+                speaking.pause(0.1, since)
+                return False
+
+        _await(is_answered)
+        assert used.struck
+        assert not heard.is_set()
+        assert any(proxy.accepted for proxy in behind.proxies if proxy is not used)
+        speaking.say(address.subject, b"")
+        assert heard.wait(PATIENCE_SECONDS)
+    finally:
+        speaking.close()
+        connection.close()
+
+
+def test_while_a_majority_is_gone_a_client_goes_round_and_writes_once_it_is_back(
+    behind: Behind, tmp_path: Path
+) -> None:
+    url = behind.url(behind.cluster.new_name(), tmp_path / "replica.db")
+    with (
+        open_store(url, events=[Entry], busy_timeout=PATIENCE_SECONDS) as store,
+        ThreadPoolExecutor() as pool,
+    ):
+        store.append("a", entries("before", 1))
+        used = behind.used()
+        others = [
+            node
+            for node, proxy in zip(behind.cluster.nodes, behind.proxies, strict=True)
+            if proxy is not used
+        ]
+        for node in others:
+            node.kill()
+        writing = pool.submit(store.append, "a", entries("meanwhile", 1))
+        _await(lambda: used.accepted > 2)
+        assert not writing.done()
+        for node in others:
+            node.start()
+        assert writing.result(PATIENCE_SECONDS).position == 2
+        assert [event.event.commit for event in store.read()] == ["before", "meanwhile"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import ssl
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
@@ -29,6 +31,9 @@ _BETWEEN_CONNECTIONS: Final = 0.1
 _PING_SECONDS: Final = 2
 """How often a server is asked whether it is there; after two pings without an answer it isn't."""
 _CLOSING_SECONDS: Final = 5.0
+_TRUSTED_SECONDS: Final = 4.0
+"""For how long a server is asked in vain before another one is taken. Of three, the first has its
+turn again after 12 s: later than the others have elected a leader, for which they take up to 9."""
 _OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": _CONNECTING_SECONDS,
     "max_reconnect_attempts": -1,
@@ -36,6 +41,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "reconnect_time_wait": _BETWEEN_CONNECTIONS,
     "ping_interval": _PING_SECONDS,
     "max_outstanding_pings": 2,
+    "dont_randomize": True,  # or the next server may be the same one
 }
 _REMEMBERED: Final = 64
 """The latest failures to connect that are looked at; a cluster has fewer servers."""
@@ -109,6 +115,8 @@ class Connection:
         self._failures: deque[Exception] = deque(maxlen=_REMEMBERED)
         self._listening: dict[_Listener, Subscription] = {}
         self._reviving = asyncio.Lock()
+        self._trusted_at = 0.0
+        """When the server was last taken, or last proved that it reaches a majority."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="everwhen-nats", daemon=True
@@ -194,6 +202,27 @@ class Connection:
     async def _in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         return await work((await self._living()).jetstream())
 
+    def trust(self) -> None:
+        """Say that the server has just proved that it reaches a majority of the others."""
+        self._trusted_at = time.monotonic()
+
+    def pause(self, seconds: float, since: float) -> None:
+        """Wait, before what has failed since that moment is tried again.
+
+        Another server is taken where this one has proved nothing for some seconds of that. It may
+        be parted from the others, and answer pings, even questions, all the same. What others are
+        asking meanwhile may go unanswered.
+        """
+        with contextlib.suppress(UnansweredError):
+            self._call(self._doubted(since))
+        time.sleep(seconds)
+
+    async def _doubted(self, since: float) -> None:
+        now = time.monotonic()
+        if now - max(since, self._trusted_at) > _TRUSTED_SECONDS and len(self._client.servers) > 1:
+            self._trusted_at = now
+            await self._client.force_reconnect()
+
     def say(self, subject: str, data: bytes) -> None:
         """Publish something that may be lost. Doesn't wait."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -256,8 +285,10 @@ class Connection:
 
         async def forget() -> None:
             self._failures.clear()
+            self.trust()
 
         servers = [f"{self._address.scheme}://{server}" for server in self._address.servers]
+        random.shuffle(servers)
         options = {**_OPTIONS, **self._ways_in, "error_cb": fail, "reconnected_cb": forget}
         connecting = asyncio.ensure_future(client.connect(servers, **options))
         denied = asyncio.ensure_future(is_denied.wait())
@@ -271,6 +302,7 @@ class Connection:
             client.drop_connection()
             raise self._unconnected()
         await connecting
+        self.trust()
         return client
 
     def _is_denied(self) -> bool:

@@ -114,4 +114,4 @@ class LargeMessages:
             except UnansweredError:
                 if time.monotonic() > until:
                     raise
-            time.sleep(_BETWEEN_TRIES)
+            self._connection.pause(_BETWEEN_TRIES, until - self._patience)

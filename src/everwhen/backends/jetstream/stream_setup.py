@@ -130,6 +130,7 @@ def stream_status(connection: Connection, address: ClusterAddress, *, patience: 
 
 def _asked(connection: Connection, call: str, question: dict[str, Any], until: float) -> LogStream:
     """What JetStream answers. While it has no leader, it is asked again."""
+    began = time.monotonic()
     while True:
         try:
             answer = connection.request(
@@ -144,7 +145,7 @@ def _asked(connection: Connection, call: str, question: dict[str, Any], until: f
             passing = error is not None and error.err_code != NO_STREAM
             if not passing or time.monotonic() > until:
                 return info
-        time.sleep(_BETWEEN_TRIES)
+        connection.pause(_BETWEEN_TRIES, began)
 
 
 def _wanted(address: ClusterAddress) -> dict[str, Any]:

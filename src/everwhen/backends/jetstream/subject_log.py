@@ -104,6 +104,7 @@ class SubjectLog:
             answer = self._asked(self.subject, data, guard)
             error = answer.error if answer is not None else None
             if answer is not None and error is None:
+                self._connection.trust()
                 return answer.seq
             if error is not None and error.err_code in _FULL and is_certain:
                 raise StorageFullError(
@@ -131,7 +132,7 @@ class SubjectLog:
             if error is not None and error.err_code == _WRONG_LAST_SEQUENCE:
                 with contextlib.suppress(UnansweredError):
                     self._check_length(after)
-            time.sleep(_BETWEEN_LOOKS if in_flight else _BETWEEN_TRIES)
+            self._pause(until, _BETWEEN_LOOKS if in_flight else _BETWEEN_TRIES)
 
     def _behind(self, after: int) -> LogMessage | None:
         """The message directly behind, by the leader's word; None where nothing is known of one."""
@@ -154,6 +155,7 @@ class SubjectLog:
         while True:
             found = self._found({"last_by_subj": self.subject})
             if self._is_led():
+                self._connection.trust()
                 return found
             if time.monotonic() > until:
                 raise UnansweredError(
@@ -161,7 +163,7 @@ class SubjectLog:
                     f"{self._patience:g} s; see that a majority of the cluster runs, and can be "
                     f"reached from here"
                 )
-            time.sleep(_BETWEEN_TRIES)
+            self._pause(until)
 
     def _is_led(self) -> bool:
         subject = f"$JS.API.STREAM.INFO.{self._stream}"
@@ -192,7 +194,7 @@ class SubjectLog:
                     f"{self.subject}: no server that leads has answered within "
                     f"{self._patience:g} s{why}; see that a majority of the cluster runs"
                 )
-            time.sleep(_BETWEEN_TRIES)
+            self._pause(until)
 
     def page(self, after: int, count: int) -> list[LogMessage]:
         """Messages behind a sequence, from any server: perhaps not the newest, never wrong."""
@@ -230,7 +232,7 @@ class SubjectLog:
                 said = answer.error if answer is not None else None
                 why = "no answer" if said is None else said.description
                 raise StorageError(f"{self.subject}: its messages can't be deleted ({why})")
-            time.sleep(_BETWEEN_TRIES)
+            self._pause(until)
 
     def check_length(self, seq: int) -> None:
         """Raises `CorruptStoreError` where the log ends before a message that was read from it."""
@@ -248,6 +250,10 @@ class SubjectLog:
                     f"replica to follow the stream's, or make a new log from the replica"
                 )
             time.sleep(_BETWEEN_TRIES)
+
+    def _pause(self, until: float, seconds: float = _BETWEEN_TRIES) -> None:
+        """Between two tries of what has ``patience`` until then."""
+        self._connection.pause(seconds, until - self._patience)
 
     def _asked(
         self, subject: str, data: bytes, headers: dict[str, str] | None = None
