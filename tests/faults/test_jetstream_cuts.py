@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -26,6 +27,8 @@ from tests.patience import PATIENCE_SECONDS
 from tests.small_disks import fill, small_disk
 
 from everwhen import NO_STREAM, Commit, Condition, Query, Store, Write, open_store
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.replayed_replica import ReplayedReplica
 from everwhen.errors import StorageError
 
 LOG = r"ew\.[^.]+\.log\.main"
@@ -249,6 +252,31 @@ def test_a_commit_that_the_replicas_disk_has_no_room_for_is_open_and_in_the_log(
     place.check(list(range(number + 1)))
 
 
+def test_a_commit_that_is_in_the_log_is_said_to_be_where_the_disk_has_no_room_for_it(
+    place: Place, tmp_path: Path
+) -> None:
+    """It is where another node, to which it was handed over, has written it."""
+    with small_disk(tmp_path, megabytes=24) as disk:
+        url = place.url().replace(str(tmp_path / "cut.db"), str(disk / "cut.db"))
+        with place.direct() as writing, open_store(url, events=[Entry]) as store:
+            store.commit(commit(0))
+            fill(disk / "fill", leaving=0)
+            number, is_said = 0, False
+            while not is_said:
+                writing.commit(commit(1_000 + number))
+                number += 1
+                assert number < 200
+                try:
+                    store.commit(commit(number))
+                except StorageError as error:
+                    is_said = " is in the log" in str(error)
+            written = writing.receipt(UUID(int=number + 1))
+            assert written is not None
+            (disk / "fill").unlink()
+            receipt = store.commit(commit(number))
+            assert (receipt.position, receipt.repeated) == (written.position, True)
+
+
 class InterruptedAt:
     """Raises `KeyboardInterrupt` at one line of the backend, in this thread."""
 
@@ -290,6 +318,51 @@ def test_a_commit_is_written_once_wherever_an_interrupt_ends_it(place: Place) ->
                 break
         assert len(numbers) > 50
     place.check(numbers)
+
+
+class InterruptedAfter:
+    """Raises `KeyboardInterrupt` as one call of what is written in C returns to the method."""
+
+    def __init__(self, method: str, calls: int) -> None:
+        self._method = method
+        self.left = calls
+
+    def __enter__(self) -> InterruptedAfter:
+        sys.setprofile(self._returned)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        sys.setprofile(None)
+
+    def _returned(self, frame: FrameType, event: str, argument: Any) -> None:
+        self.left -= event == "c_return" and frame.f_code.co_name == self._method
+        if self.left == 0:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+
+def test_a_read_that_an_interrupt_ends_leaves_nothing_locked(place: Place) -> None:
+    """Wherever it comes while the replica takes in what is new."""
+    address = ClusterAddress.parsed(place.url("replayed.db"))
+    calls, is_over = 0, False
+    with (
+        place.direct() as store,
+        contextlib.closing(ReplayedReplica(address, patience=PATIENCE_SECONDS)) as replica,
+    ):
+        while not is_over:
+            calls += 1
+            receipt = store.commit(commit(calls))
+            interrupted = InterruptedAfter("_reach_newest", calls)
+            with contextlib.suppress(KeyboardInterrupt), interrupted:
+                replica.stored_commit(UUID(int=0).bytes)
+            is_locked = replica.lock.mutex.locked()
+            if is_locked:
+                replica.lock.mutex.release()  # or the test could not even end
+            assert not is_locked, calls
+            is_over = interrupted.left > 0
+            replica.stored_commit(UUID(int=0).bytes)
+            assert replica.head().position == receipt.position
+    assert calls > 1
 
 
 def test_an_interrupt_while_an_answer_is_waited_for_leaves_the_commit_open(

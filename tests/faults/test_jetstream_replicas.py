@@ -14,6 +14,7 @@ import nats as nats_client
 import pytest
 from tests.faults.faults_ledger import Entry, entries
 from tests.nats_cluster import NatsCluster, nats_cluster
+from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Store, open_store
 from everwhen.backends.jetstream import engine, subject_log
@@ -107,7 +108,7 @@ def test_a_damaged_replica_is_refused_and_made_anew_once_it_is_deleted(
     with place.open("one") as store:
         written(store, *(f"k{number}" for number in range(50)))
     place.file("one").write_bytes(damaged(place.file("one").read_bytes()))
-    with pytest.raises(StorageError, match=r"one\.db"):
+    with pytest.raises(StorageError, match=r"one\.db.* make it anew: everwhen cluster rebuild URL"):
         written(place.open("one"), "never")
     assert place.messages() == 50
     place.file("one").unlink()
@@ -222,14 +223,28 @@ def test_a_log_that_was_made_anew_with_as_many_messages_stops_a_replica_for_good
 
 
 def test_a_stream_that_was_deleted_is_said_to_be_gone(place: Place) -> None:
-    with place.open("one", busy_timeout=2.0) as store:
+    with place.open("one", busy_timeout=PATIENCE_SECONDS) as store:
         receipt = store.append("s", entries("a", 1))
         place.api("DELETE")
-        with pytest.raises(StorageError):
+        with pytest.raises(
+            NotAStoreError, match=r"no stream EW_\w+ any more, nor what was written"
+        ):
             written(store, "never")
         assert store.head().position == receipt.position
         with pytest.raises(NotAStoreError, match="find out who deleted it"):
             store.receipt(uuid4())
+
+
+def test_where_all_servers_lost_their_disks_a_replica_follows_no_empty_log(place: Place) -> None:
+    with place.open("one") as store:
+        written(store, "a", "b")
+    place.api("DELETE")
+    for _ in range(2):
+        with pytest.raises(CorruptStoreError, match=r"another history.* a new log from the replica"):
+            place.open("one")
+    assert place.messages() == 0
+    with open_store(place.file("one"), events=[Entry], read_only=True) as store:
+        assert keys_of(store) == ["a", "b"]
 
 
 # No room

@@ -169,7 +169,15 @@ class JetStreamEngine(SqliteEngine):
             self._large = LargeMessages(self._cluster, address.stream, address.copies, busy_timeout)
             make_folder(address.replica.resolve().parent)
             # what its disk has lost the log still has
-            super().__init__(address.replica, clock=clock, durable=False, busy_timeout=busy_timeout)
+            try:
+                super().__init__(
+                    address.replica, clock=clock, durable=False, busy_timeout=busy_timeout
+                )
+            except NotAStoreError as error:
+                raise NotAStoreError(
+                    f"{error}, or, if it was this node's replica, make it anew: everwhen cluster "
+                    f"rebuild URL"
+                ) from error
             undone.callback(super().close)
             self.location = address.url
             self.title = address.place
@@ -205,7 +213,7 @@ class JetStreamEngine(SqliteEngine):
                     f"{self.path}: is a replica of a stream {self._address.stream} that was made "
                     f"at {state.stream}, and the cluster's was made at {stream.created}: another "
                     f"history. Find out which is the true one, and delete the replica to follow "
-                    f"the cluster's"
+                    f"the cluster's, or make a new log from the replica"
                 )
 
     # Following
@@ -402,7 +410,12 @@ class JetStreamEngine(SqliteEngine):
             doubted = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
             return self._write_all(doubted, waits=True)
         seq, outcomes = found
-        self._catch_up(seq)
+        try:
+            self._catch_up(seq)
+        except Exception as error:
+            if any(isinstance(outcome, Receipt) for outcome in outcomes):
+                raise self._not_taken_in(error) from error
+            raise
         return outcomes
 
     def write_for_others(self) -> None:
@@ -563,11 +576,14 @@ class JetStreamEngine(SqliteEngine):
         except Exception as error:
             if not self._is_logged:
                 raise
-            raise StorageError(
-                f"{self.path}: what was to be written is in the log, but this replica could not "
-                f"take it in ({error}); fix that, and repeat the commit with the same commit id "
-                f"for its receipt"
-            ) from error
+            raise self._not_taken_in(error) from error
+
+    def _not_taken_in(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"{self.path}: what was to be written is in the log, but this replica could not take "
+            f"it in ({error}); fix that, and repeat the commit with the same commit id for its "
+            f"receipt"
+        )
 
     def _transaction_on(self, connection: apsw.Connection) -> ReplicaTransaction:
         return ReplicaTransaction(connection, self.path, self._segments)
@@ -619,17 +635,22 @@ class JetStreamEngine(SqliteEngine):
         self.check_open()
         with self._stopping():
             newest = self._newest()
-        if self._seen() < newest:
-            if not self.lock.mutex.acquire(timeout=self.busy_timeout):
+        if self._seen() >= newest:
+            return
+        mutex, taken = self.lock.mutex, list[bool]()
+        try:
+            # in one call: an interrupt between taking it and knowing that would leave it locked
+            taken.extend(map(mutex.acquire, (True,), (self.busy_timeout,)))
+            if True not in taken:
                 raise BusyError(
                     f"{self.path}: for {self.busy_timeout:g} s the replica could not catch up: a "
                     f"transaction of this process holds it, or an append that waits for the "
                     f"cluster; read it after that"
                 )
-            try:
-                self._catch_up(newest)
-            finally:
-                self.lock.mutex.release()
+            self._catch_up(newest)
+        finally:
+            if True in taken:  # which calls nothing, so that no interrupt comes before the release
+                mutex.release()
 
     @contextmanager
     def view(self) -> Iterator[SqliteView]:

@@ -94,8 +94,9 @@ class SubjectLog:
         """Write the message directly behind a sequence; its own.
 
         Raises `OvertakenError` where another one is there, and `StorageFullError` where the stream
-        takes no more: then nothing was written. Raises `UnansweredError` where nobody has answered:
-        then it is written, or still will be, directly behind or never.
+        takes no more: then nothing was written. Raises `NotAStoreError` where there is no stream.
+        Raises `UnansweredError` where nobody has answered: then it is written, or still will be,
+        directly behind or never.
         """
         guard = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         until = time.monotonic() + self._patience
@@ -138,7 +139,17 @@ class SubjectLog:
         """The message directly behind, by the leader's word; None where nothing is known of one."""
         question = msgspec.json.encode({"seq": after + 1, "next_by_subj": self.subject})
         answer = self._asked(f"$JS.API.STREAM.MSG.GET.{self._stream}", question)
+        self._check_stream(answer)
         return None if answer is None or answer.message is None else _message(answer.message)
+
+    def _check_stream(self, answer: _Answer | None) -> None:
+        """Raises `NotAStoreError` where the answer is that there is none."""
+        error = answer.error if answer is not None else None
+        if error is not None and error.err_code == NO_STREAM:
+            raise NotAStoreError(
+                f"{self.subject}: the cluster has no stream {self._stream} any more, nor what was "
+                f"written into it; find out who deleted it, and make a new log from a replica"
+            )
 
     def next(self, after: int) -> LogMessage | None:
         """The message directly behind, by the leader's word. None: there is none."""
@@ -183,11 +194,7 @@ class SubjectLog:
             error = answer.error if answer is not None else None
             if error is not None and error.err_code == _NO_MESSAGE:
                 return None
-            if error is not None and error.err_code == NO_STREAM:
-                raise NotAStoreError(
-                    f"{self.subject}: the cluster has no stream {self._stream} any more; find out "
-                    f"who deleted it, and make a new log from a replica"
-                )
+            self._check_stream(answer)
             if time.monotonic() > until:
                 why = f" (it said: {error.description})" if error is not None else ""
                 raise UnansweredError(

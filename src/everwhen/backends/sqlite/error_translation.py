@@ -35,6 +35,11 @@ _NONSENSE: Final = (
     msgspec.MsgspecError,
 )
 """What our own code raises for a stored value that no store writes."""
+ANEW: Final = (
+    "restore it from a backup, or, if it is a replica of a cluster's log, make it anew: everwhen "
+    "cluster rebuild URL"
+)
+"""What to do about a damaged file: whether it is a replica, it may no longer say itself."""
 
 
 @contextmanager
@@ -135,6 +140,4 @@ def not_a_store(path: Path, why: str) -> NotAStoreError:
 
 def corrupt(path: Path, why: str) -> CorruptStoreError:
     """What the file says can't be."""
-    return CorruptStoreError(
-        f"{path}: the file is damaged ({why}); keep a copy of it, and restore it from a backup"
-    )
+    return CorruptStoreError(f"{path}: the file is damaged ({why}); keep a copy of it, and {ANEW}")

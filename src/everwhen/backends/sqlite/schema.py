@@ -16,7 +16,7 @@ from typing import Final
 
 import apsw
 
-from everwhen.backends.sqlite.error_translation import corrupt, not_a_store, not_writable
+from everwhen.backends.sqlite.error_translation import ANEW, corrupt, not_a_store, not_writable
 from everwhen.backends.sqlite.files import beside
 from everwhen.backends.sqlite.schema_check import SchemaDifference, schema_differences
 from everwhen.system.sqlite_connection import patience, transact
@@ -148,7 +148,7 @@ def check_schema(connection: apsw.Connection, path: Path) -> None:
     if wrong is not None:
         raise CorruptStoreError(
             f"{path}: its schema is not one that Everwhen makes: {wrong}; find out who changed it, "
-            f"and restore the file from a backup"
+            f"and {ANEW}"
         )
 
 
