@@ -1,7 +1,7 @@
 """Faults by the hundred on a cluster under load, and what came of them.
 
     PYTHONPATH=. python -m benchmarks.cluster_faults [--faults N] [--seed N] [--rounds N]
-        [--loopback] [--json FILE]
+        [--loopback] [--kind KIND …] [--json FILE]
 
 Three NATS servers on this machine, and three clients with a replica each, of three threads each:
 they append by expected version over two streams, claim names under a condition, append freely,
@@ -9,8 +9,8 @@ read, and count a checkpoint up. Each round is a cluster of its own, with its sh
 in an order that the seed gives; at its end the log is read into a fresh replica, and all is judged
 by `tests.operation_histories`. Servers are killed, all of them too, or frozen for 2 to 8 s, or cut
 off for 4 to 15 s in network namespaces (which need root; ``--loopback`` leaves them out); clients
-are killed at any moment. The longest append is the longest that a caller waited for its outcome,
-repeating what was open.
+are killed at any moment. ``--kind "part leader"`` has faults of that kind only. The longest append
+is the longest that a caller waited for its outcome, repeating what was open.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,10 +30,10 @@ from tests.faults.jetstream_chaos import CUTS, ON_LOOPBACK, Chaos, Report, keep
 from tests.nats_cluster import nats_cluster
 
 
-def run(faults: int, seed: int, *, cuts: bool) -> Report:
+def run(faults: int, seed: int, kinds: Sequence[str]) -> Report:
     """One cluster, as many faults, and the judgement."""
     chance = random.Random(seed)
-    kinds = [*ON_LOOPBACK, *CUTS] if cuts else [*ON_LOOPBACK]
+    cuts = not set(kinds).isdisjoint(CUTS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="everwhen-chaos-")))
         hosts: list[CutOffHost] = stack.enter_context(cut_off_hosts(3)) if cuts else []
@@ -83,13 +84,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10**6))
     parser.add_argument("--loopback", action="store_true")
+    parser.add_argument("--kind", action="append", choices=[*ON_LOOPBACK, *CUTS])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    kinds = given.kind or [*ON_LOOPBACK, *(CUTS if not given.loopback else ())]
     began = time.monotonic()
     reports = []
     for turn in range(given.rounds):
         seed = given.seed + turn
-        reports.append(run(-(-given.faults // given.rounds), seed, cuts=not given.loopback))
+        reports.append(run(-(-given.faults // given.rounds), seed, kinds))
         report = reports[-1]
         print(
             f"seed {seed}: {report.faults.total()} faults, {report.acknowledged:,} acknowledged, "

@@ -28,6 +28,8 @@ from tests.patience import PATIENCE_SECONDS
 from everwhen import Fold, Store, UnknownEvent, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import DeniedError
+from everwhen.backends.jetstream.monitoring import asked_servers
+from everwhen.cluster import cluster_status
 from everwhen.errors import DeclarationError, EverwhenError, StorageError
 
 pytestmark = pytest.mark.slow
@@ -295,6 +297,32 @@ def test_a_server_is_asked_who_it_is(tmp_path: Path) -> None:
                 open_store(wrong, busy_timeout=60)
 
 
+def test_a_server_is_asked_whether_it_syncs_over_tls(tmp_path: Path) -> None:
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    certificate, key = ours.certified("server")
+    with nats_cluster(1) as cluster:
+        (node,) = cluster.nodes
+        node.stop()
+        file = node.folder / "nats.conf"
+        tls = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\n'
+        file.write_text(file.read_text().replace("http:", "https:") + tls)
+        node.start()
+        url = cluster.url("shop", tmp_path / "replica.db", tls_ca=str(ours.file))
+        encrypted = url.replace("monitor=", "monitor=https://")
+        with open_store(encrypted, events=[elsewhere.Paid], busy_timeout=PATIENCE_SECONDS) as store:
+            store.append("a", [elsewhere.Paid("x", 1)])
+        status = cluster_status(encrypted, busy_timeout=PATIENCE_SECONDS)
+        assert [(one.name, one.syncs, one.problem) for one in status.servers] == [
+            (node.name, True, None)
+        ]
+        with pytest.raises(StorageError, match="isn't certain that every server"):
+            open_store(url, busy_timeout=PATIENCE_SECONDS)
+        wrong = encrypted.replace(str(ours.file), str(theirs.file))
+        (server,) = asked_servers(ClusterAddress.parsed(wrong))
+        assert server.syncs is None
+        assert "certificate verify failed" in (server.problem or "")
+
+
 @pytest.mark.parametrize("tls", ["scheme", "tls_ca"])
 def test_nothing_is_said_to_a_server_without_tls(
     tls: str, nats: NatsCluster, tmp_path: Path
@@ -375,6 +403,8 @@ def test_a_key_with_a_password_asks_nobody(tmp_path: Path) -> None:
         ("nats://h/shop?replica=r.db&assume_durable=perhaps", "write yes or no"),
         ("nats://h/shop?replica=r.db&monitor=99999", "of the monitoring ports, number 1"),
         ("nats://h/shop?replica=r.db&monitor=a,b c", "of the monitoring ports, number 2"),
+        ("nats://h/shop?replica=r.db&monitor=https://a,https://", "ports, number 2"),
+        ("nats://h/shop?replica=r.db&monitor=http://a", "of the monitoring ports, number 1"),
         ("nats://h/shop?replica=r.db&nkey=", "nkey without a file"),
         ("nats://u:p@h/shop?replica=r.db&nkey=x", "by nkey and by a user before the @"),
         ("nats://h/shop?replica=r.db&nkey=x&credentials=y", "by credentials and by nkey"),

@@ -8,7 +8,7 @@ import msgspec
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.monitoring import MonitoredServer, asked_server
+from everwhen.backends.jetstream.monitoring import MonitoredServer, asked_servers
 from everwhen.backends.jetstream.replica_state import ReplicaState, state_in
 from everwhen.backends.jetstream.stream_setup import LogStream, stream_status
 from everwhen.backends.jetstream.subject_log import SubjectLog
@@ -87,7 +87,7 @@ def cluster_status(url: str, *, busy_timeout: float = _PATIENCE_SECONDS) -> Clus
     names, that can't be used, and `StorageError` where the servers don't let this user in.
     """
     address = ClusterAddress.parsed(url)
-    monitored = [asked_server(monitor) for monitor in address.monitors]
+    monitored = asked_servers(address)
     stream: LogStream | None = None
     problem: str | None
     newest: dict[str, int] = {}

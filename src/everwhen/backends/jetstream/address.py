@@ -22,6 +22,8 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5})
 _SCHEMES: Final = {"nats", "tls"}
 _PORT: Final = 4222
 _MONITORING_PORT: Final = 8222
+ENCRYPTED: Final = "https://"
+"""Before a monitoring port that speaks TLS."""
 _FORM: Final = "nats://host1,host2,host3/store?replica=store.db"
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SECRET: Final = re.compile(r"S[A-Z2-7]{50,}|ey[A-Za-z0-9_-]{20,}\..*")
@@ -33,8 +35,9 @@ class ClusterAddress(msgspec.Struct, frozen=True):
     """What a URL says; ``url`` is the URL itself, which may have a password, so it isn't shown.
 
     ``servers`` are clients' ports and ``monitors`` the ports that say how a server is set, each as
-    ``host:port``. ``log`` is this log's name among those of the store. ``copies`` says on how many
-    servers the log is kept, where it is made. A ``user`` without a password is a token.
+    ``host:port``, the latter with https:// before it where it speaks TLS. ``log`` is this log's
+    name among those of the store. ``copies`` says on how many servers the log is kept, where it is
+    made. A ``user`` without a password is a token.
     """
 
     url: str
@@ -205,7 +208,13 @@ def _monitors(text: str, servers: tuple[str, ...]) -> tuple[str, ...]:
     """Those that are named, or the servers' hosts at the port that is named, or the usual one."""
     is_port = re.fullmatch("[0-9]{1,5}", text) is not None
     if text and not is_port:
-        return _addresses("the monitoring ports", text, _MONITORING_PORT)
+        named = text.split(",")
+        hosts = ",".join(one.removeprefix(ENCRYPTED) for one in named)
+        found = _addresses("the monitoring ports", hosts, _MONITORING_PORT)
+        return tuple(
+            f"{ENCRYPTED * one.startswith(ENCRYPTED)}{where}"
+            for one, where in zip(named, found, strict=True)
+        )
     hosts = ",".join(server.rpartition(":")[0] for server in servers)
     return _addresses("the monitoring ports", hosts, int(text) if text else _MONITORING_PORT)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from http.client import HTTPConnection, HTTPException
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
 
 import msgspec
+
+from everwhen.backends.jetstream.address import ENCRYPTED, ClusterAddress
+from everwhen.backends.jetstream.ways_in import tls_context
 
 _ANSWER_SECONDS: Final = 2.0
 _MOST_BYTES: Final = 4 << 20
@@ -38,10 +42,21 @@ class _Server(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(_Server).decode
 
 
-def asked_server(monitor: str) -> MonitoredServer:
-    """The server at that ``host:port``."""
-    host, _, port = monitor.rpartition(":")
-    asking = HTTPConnection(host.strip("[]"), int(port), timeout=_ANSWER_SECONDS)
+def asked_servers(address: ClusterAddress) -> list[MonitoredServer]:
+    """What each says whose monitoring port the URL names; over TLS where it says https."""
+    is_encrypted = any(monitor.startswith(ENCRYPTED) for monitor in address.monitors)
+    tls = tls_context(address) if is_encrypted else None
+    return [_asked(monitor, tls) for monitor in address.monitors]
+
+
+def _asked(monitor: str, tls: ssl.SSLContext | None) -> MonitoredServer:
+    host, _, port = monitor.removeprefix(ENCRYPTED).rpartition(":")
+    where = (host.strip("[]"), int(port))
+    asking = (
+        HTTPSConnection(*where, timeout=_ANSWER_SECONDS, context=tls)
+        if monitor.startswith(ENCRYPTED)
+        else HTTPConnection(*where, timeout=_ANSWER_SECONDS)
+    )
     try:
         asking.request("GET", "/varz")
         said = _decode(asking.getresponse().read(_MOST_BYTES))

@@ -9,7 +9,7 @@ import msgspec
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.monitoring import asked_server
+from everwhen.backends.jetstream.monitoring import asked_servers
 from everwhen.vocabulary.errors import NotAStoreError, ReadOnlyError, StorageError
 
 _ANSWER_SECONDS: Final = 2.0
@@ -180,7 +180,7 @@ def _check(config: StreamConfig, address: ClusterAddress) -> None:
 def _check_synced(info: LogStream, address: ClusterAddress) -> None:
     """Raises `StorageError` unless all servers that keep the stream say that they sync always."""
     synced, said = set(), list[str]()
-    for server in map(asked_server, address.monitors):
+    for server in asked_servers(address):
         if server.problem is not None:
             said.append(f"{server.monitor} doesn't say ({server.problem})")
         elif server.syncs and server.name:

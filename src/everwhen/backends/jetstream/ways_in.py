@@ -47,7 +47,7 @@ def ways_in(address: ClusterAddress) -> dict[str, Any]:
         _checked(address, "nkey", lambda: _signature(file, _SEED, ""))
         found["nkeys_seed_str"] = _found(file, _SEED).decode()
     if needs_tls(address):
-        found["tls"] = _tls(address)
+        found["tls"] = tls_context(address)
     return found
 
 
@@ -83,7 +83,11 @@ def _signature(file: Path, seed: re.Pattern[bytes], nonce: str) -> bytes:
         raise UnusableFileError("the secret in it is damaged") from None
 
 
-def _tls(address: ClusterAddress) -> ssl.SSLContext:
+def tls_context(address: ClusterAddress) -> ssl.SSLContext:
+    """Which servers are believed, and by what certificate this client is known to them.
+
+    Raises `DeclarationError` where a file can't be used.
+    """
     try:
         context = ssl.create_default_context(cafile=address.tls_ca)
         if address.tls_cert is not None:
