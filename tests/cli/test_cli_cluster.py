@@ -335,7 +335,9 @@ def test_a_new_log_is_made_from_a_replica_when_all_servers_are_lost(
 # The command line
 
 
-@pytest.mark.parametrize("command", ["status", "verify", "rebuild", "bootstrap --from x"])
+@pytest.mark.parametrize(
+    "command", ["status", "verify", "rebuild", "bootstrap --from x", "bootstrap", "offer", "sweep"]
+)
 @pytest.mark.parametrize(
     "url", ["shop.db", f"postgresql://me:{SECRET}@h/db", f"http://u:{SECRET}@h/"]
 )
@@ -358,7 +360,9 @@ def test_no_command_shows_a_password(shell: Shell, tmp_path: Path) -> None:
             ["info"], ["info", "--json"], ["check"], ["read"], ["tiers", "status"], ["sign"],
             ["audit", "list"], ["export"], ["projections"], ["cluster", "status"],
             ["cluster", "status", "--json"], ["cluster", "verify"], ["cluster", "rebuild"],
-            ["cluster", "bootstrap", "--from", "copy.db"], ["copy", "x.db"],
+            ["cluster", "bootstrap", "--from", "copy.db"], ["cluster", "bootstrap"],
+            ["cluster", "offer"], ["cluster", "rebuild", "--from-offered"], ["cluster", "sweep"],
+            ["copy", "x.db"],
         ):  # fmt: skip
             first = 2 if words[0] in {"tiers", "audit", "cluster"} else 1
             for run in (shell, shell.terminal):

@@ -7,15 +7,18 @@ from everwhen._lazy import lazily
 
 if TYPE_CHECKING:
     from everwhen.cluster.bootstrapping import BootstrappedReplica, bootstrap_replica
+    from everwhen.cluster.offering import OfferedReplica, offer_replica
     from everwhen.cluster.progress import ReplicaProgress
     from everwhen.cluster.rebuilding import RebuiltReplica, rebuild_replica
     from everwhen.cluster.status import ClusterServer, ClusterStatus, LogStatus, cluster_status
+    from everwhen.cluster.sweeping import SweptObject, sweep_objects
     from everwhen.cluster.verifying import VerifiedReplica, verify_replicas
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "everwhen.cluster.bootstrapping": ("BootstrappedReplica", "bootstrap_replica"),
+            "everwhen.cluster.offering": ("OfferedReplica", "offer_replica"),
             "everwhen.cluster.progress": ("ReplicaProgress",),
             "everwhen.cluster.rebuilding": ("RebuiltReplica", "rebuild_replica"),
             "everwhen.cluster.status": (
@@ -24,6 +27,7 @@ else:
                 "LogStatus",
                 "cluster_status",
             ),
+            "everwhen.cluster.sweeping": ("SweptObject", "sweep_objects"),
             "everwhen.cluster.verifying": ("VerifiedReplica", "verify_replicas"),
         },
     )
@@ -33,11 +37,15 @@ __all__ = [
     "ClusterServer",
     "ClusterStatus",
     "LogStatus",
+    "OfferedReplica",
     "RebuiltReplica",
     "ReplicaProgress",
+    "SweptObject",
     "VerifiedReplica",
     "bootstrap_replica",
     "cluster_status",
+    "offer_replica",
     "rebuild_replica",
+    "sweep_objects",
     "verify_replicas",
 ]

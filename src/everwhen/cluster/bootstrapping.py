@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
-from everwhen.backends.jetstream.messages import digest_of
-from everwhen.backends.jetstream.replayed_replica import ReplayedReplica
-from everwhen.backends.jetstream.replica_state import ReplicaState
-from everwhen.backends.jetstream.stream_setup import opened_stream
-from everwhen.backends.jetstream.subject_log import SubjectLog
 from everwhen.backends.sqlite.files import make_folder
+from everwhen.cluster.offering import found_copy
 from everwhen.cluster.progress import ReplicaProgress
-from everwhen.cluster.replica_files import (
-    ReplicaFile,
-    files_of,
-    opened_file,
-    state_of_file,
-)
-from everwhen.system.file_backups import BackupProgress, BackupTask
-from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.cluster.replica_copies import ReplicaCopying, caught_up
+from everwhen.system.file_backups import destination
 
 
 class BootstrappedReplica(msgspec.Struct, frozen=True):
@@ -38,73 +27,31 @@ class BootstrappedReplica(msgspec.Struct, frozen=True):
 
 def bootstrap_replica(
     url: str,
-    copy: str | os.PathLike[str],
+    copy: str | os.PathLike[str] | None = None,
     *,
     busy_timeout: float = 30.0,
     progress: Callable[[ReplicaProgress], None] | None = None,
 ) -> BootstrappedReplica:
-    """Make this node's replica from a copy of another node's, such as a backup, and the log's rest.
+    """Make this node's replica from a copy of another node's, and the log's rest.
 
-    The copy is checked, and so is that it belongs to this log: the newest message that it has read
-    is the one that the log has there. Its branches come along.
+    The ``copy`` is a file, such as a backup; None stands for the newest one that a node has
+    offered. It is checked, and so is that it belongs to this log: the newest message that it has
+    read is the one that the log has there. Its branches come along.
 
     Raises `NotAStoreError` for a copy that is no replica's, `CorruptStoreError` for one that has a
     fault or is of another history, `BackupError` where this node has a replica already, and
-    `StorageError` where the cluster can't be read.
+    `StorageError` where no copy is offered, or the cluster can't be read.
     """
     address = ClusterAddress.parsed(url)
-    source = Path(copy)
+    make_folder(address.replica.resolve().parent)
     connection = Connection(address, busy_timeout)
     try:
-        stream = opened_stream(connection, address, read_only=True, patience=busy_timeout)
-        for file in files_of(source):
-            log = address.beside(file.log, file.path)
-            subject = SubjectLog(connection, log.stream, log.subject, busy_timeout)
-            with opened_file(file.path) as engine, engine.view() as view:
-                state = state_of_file(view, file.path)
-            _check_belongs(file, state, stream.created, subject)
-            if file.path == source:
-                copied = state.seq
-        _copy(source, address.replica, progress)
+        copying = ReplicaCopying(connection, address, busy_timeout, progress)
+        if copy is None:
+            destination(address.replica, overwrite=False)
+        with found_copy(copying, copy) as source:
+            copied = copying.copy(source, address.replica, logs="missing")
     finally:
         connection.close()
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(ReplicaProgress("reading the log", done, total))
-
-    replica = ReplayedReplica(address, patience=busy_timeout, listener=tell)
-    try:
-        message = replica.reach(replica.newest())
-        position = replica.head().position
-    finally:
-        replica.close()
+    message, position = caught_up(address, busy_timeout, progress)
     return BootstrappedReplica(str(address.replica), copied, message, position)
-
-
-def _check_belongs(file: ReplicaFile, state: ReplicaState, created: str, log: SubjectLog) -> None:
-    """Raises `CorruptStoreError` for a file that has read something else than the log says."""
-    why = None
-    if state.stream != created:
-        why = f"of a stream that was made at {state.stream}, and the cluster's was at {created}"
-    elif state.seq:
-        found = log.next(state.seq - 1)
-        if found is None or found.seq != state.seq:
-            why = f"of a log that has a message {state.seq}, and the cluster's hasn't"
-        elif digest_of(found.data) != state.digest:
-            why = f"of a log whose message {state.seq} is another one than the cluster's"
-    if why is not None:
-        raise CorruptStoreError(
-            f"{file.path}: is a replica of another history: {why}. Nothing was made; take a "
-            f"copy of a replica of this log"
-        )
-
-
-def _copy(source: Path, target: Path, progress: Callable[[ReplicaProgress], None] | None) -> None:
-    def tell(done: BackupProgress) -> None:
-        if progress is not None:
-            progress(ReplicaProgress(done.stage, done.done, done.total))
-
-    make_folder(target.resolve().parent)
-    with opened_file(source) as engine:
-        engine.backup(BackupTask(str(target), logs="missing"), tell)

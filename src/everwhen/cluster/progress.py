@@ -8,7 +8,7 @@ import msgspec
 class ReplicaProgress(msgspec.Struct, frozen=True):
     """How far work on a replica has come with one stage: ``done`` of ``total``, in its messages.
 
-    In the stage ``copying`` they are bytes.
+    In the stages ``copying``, ``offering`` and ``fetching`` they are bytes.
     """
 
     stage: str

@@ -54,6 +54,11 @@ def files_of(replica: Path) -> list[ReplicaFile]:
     return [ReplicaFile(MAIN, replica), *(ReplicaFile(file.stem, file) for file in beside)]
 
 
+def branch_file(replica: Path, log: str) -> Path:
+    """Where the file of a branch is beside a replica."""
+    return Path(f"{replica}-branches", f"{log}.db")
+
+
 Slices: TypeAlias = Iterator[StoredSlice]
 
 

@@ -26,7 +26,7 @@ from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.follower import ReplicaFollower
 from everwhen.backends.jetstream.forwarding import AppendForwarding, HandedOver
-from everwhen.backends.jetstream.large_messages import LargeMessages
+from everwhen.backends.jetstream.large_messages import LargeMessageName, LargeMessages
 from everwhen.backends.jetstream.messages import (
     GroupMessage,
     LoggedCheckpoint,
@@ -555,7 +555,7 @@ class JetStreamEngine(SqliteEngine):
     def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
         """Write the message behind what the replica has, and have the replica say so."""
         if len(data) > self._room:
-            name = f"{self._address.log}.{state.seq}.{message_id.hex()}"
+            name = str(LargeMessageName(self._address.log, state.seq, message_id))
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
         seq = self._log.append(message_id, data, state.seq)
@@ -728,6 +728,8 @@ class JetStreamEngine(SqliteEngine):
     def drop_log(self, log: str) -> None:
         self._beside_log(log).purge()
         super().drop_log(log)
+        for name in self._large.of_log(log):
+            self._large.delete(name)
 
     # The end
 

@@ -7,111 +7,56 @@ this message has to have. So one whose writer died in between can be told, and i
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+import re
+from typing import Final
 
-from nats.js import JetStreamContext
-from nats.js.errors import (
-    BucketNotFoundError,
-    NotFoundError,
-    ObjectDeletedError,
-    ObjectNotFoundError,
-)
-from nats.js.object_store import ObjectStore
+import msgspec
 
-from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.messages import MessageReference
+from everwhen.backends.jetstream.address import MAIN
+from everwhen.backends.jetstream.messages import MAX_MESSAGE_BYTES, MessageReference
+from everwhen.backends.jetstream.object_bucket import ObjectBucket
 from everwhen.vocabulary.errors import CorruptStoreError
 
-T = TypeVar("T")
+LOG_ID: Final = re.compile("[0-9a-f]{32}")
+"""The log of a branch."""
+_NAME: Final = re.compile(rf"({MAIN}|{LOG_ID.pattern})\.([0-9]{{1,19}})\.([0-9a-f]{{32}})")
 
-_BETWEEN_TRIES: Final = 0.1
-_MISSING: Final = (ObjectNotFoundError, ObjectDeletedError, NotFoundError)
+
+class LargeMessageName(msgspec.Struct, frozen=True):
+    """The place of a message: in a ``log``, directly behind the sequence ``after``, with its id."""
+
+    log: str
+    after: int
+    id: bytes
+
+    @classmethod
+    def parsed(cls, name: str) -> LargeMessageName | None:
+        """None for the name of something else."""
+        match = _NAME.fullmatch(name)
+        return None if match is None else cls(match[1], int(match[2]), bytes.fromhex(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.log}.{self.after}.{self.id.hex()}"
 
 
-class LargeMessages:
-    """The objects of one store. Raises `UnansweredError` where nobody answers for ``patience``."""
-
-    def __init__(self, connection: Connection, bucket: str, copies: int, patience: float) -> None:
-        self._connection = connection
-        self._bucket = bucket
-        self._copies = copies
-        self._patience = patience
-
-    def put(self, name: str, data: bytes) -> None:
-        """Store an object; one of that name is replaced."""
-
-        async def put(context: JetStreamContext) -> None:
-            try:
-                objects = await context.object_store(self._bucket)
-            except (BucketNotFoundError, NotFoundError):
-                objects = await context.create_object_store(
-                    self._bucket, storage="file", replicas=self._copies
-                )
-            await objects.put(name, data)
-
-        self._asked(put)
+class LargeMessages(ObjectBucket):
+    """The objects of one store, of which the messages of its logs refer to some."""
 
     def get(self, reference: MessageReference, where: str) -> bytes:
         """The object that a message refers to. Raises `CorruptStoreError` where it isn't there."""
-
-        async def get(objects: ObjectStore) -> bytes | None:
-            try:
-                return (await objects.get(reference.name)).data
-            except _MISSING:
-                return None
-
-        data = self._in_bucket(get)
+        data = self.read(reference.name, 2 * MAX_MESSAGE_BYTES)
         if data is None or hashlib.sha256(data).digest() != reference.sha256:
             what = "isn't there" if data is None else "isn't what was written"
             raise CorruptStoreError(
-                f"{where}: refers to the object {reference.name!r} of the bucket {self._bucket}, "
+                f"{where}: refers to the object {reference.name!r} of the bucket {self.bucket}, "
                 f"which {what}; find out who changed it, and restore the cluster from a backup"
             )
         return data
 
-    def names(self) -> list[str]:
-        """The names of all objects."""
-
-        async def names(objects: ObjectStore) -> list[str]:
-            try:
-                found = await objects.list(ignore_deletes=True)
-            except _MISSING:
-                return []
-            return [info.name for info in found]
-
-        return self._in_bucket(names) or []
-
-    def delete(self, name: str) -> None:
-        """Delete an object; nothing happens where there is none."""
-
-        async def delete(objects: ObjectStore) -> None:
-            try:
-                await objects.delete(name)
-            except _MISSING:
-                return
-
-        self._in_bucket(delete)
-
-    def _in_bucket(self, work: Callable[[ObjectStore], Coroutine[Any, Any, T]]) -> T | None:
-        """What the work returns; None where there is no bucket."""
-
-        async def within(context: JetStreamContext) -> T | None:
-            try:
-                objects = await context.object_store(self._bucket)
-            except (BucketNotFoundError, NotFoundError):
-                return None
-            return await work(objects)
-
-        return self._asked(within)
-
-    def _asked(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
-        until = time.monotonic() + self._patience
-        while True:
-            try:
-                return self._connection.in_jetstream(work)
-            except UnansweredError:
-                if time.monotonic() > until:
-                    raise
-            self._connection.pause(_BETWEEN_TRIES, until - self._patience)
+    def of_log(self, log: str) -> list[str]:
+        """The names of one log's objects."""
+        return [
+            name
+            for name in self.names()
+            if (place := LargeMessageName.parsed(name)) is not None and place.log == log
+        ]

@@ -27,7 +27,7 @@ from everwhen.vocabulary.errors import CorruptStoreError, NewerStoreError
 
 _WHOLE: Final = b"\x01"
 _REFERENCE: Final = b"\x02"
-_MAX_BYTES: Final = MAX_KEPT_BYTES + MAX_STORED_BYTES
+MAX_MESSAGE_BYTES: Final = MAX_KEPT_BYTES + MAX_STORED_BYTES
 """The most that a message takes when it is decompressed."""
 
 
@@ -138,6 +138,12 @@ def message_id(data: bytes, where: str) -> bytes:
     return _read(data, where).id
 
 
+def read_reference(data: bytes, where: str) -> MessageReference | None:
+    """What a message refers to; None for one that has its commits itself. Raises the same."""
+    read = _read(data, where)
+    return read if isinstance(read, MessageReference) else None
+
+
 def read_message(
     data: bytes, where: str, fetched: Callable[[MessageReference, str], bytes]
 ) -> GroupMessage:
@@ -164,7 +170,7 @@ def _read(data: bytes, where: str) -> GroupMessage | MessageReference:
     try:
         if form == _REFERENCE:
             return _decode_reference(rest)
-        return _decode_group(_compressor().decompress(rest, _MAX_BYTES))
+        return _decode_group(_compressor().decompress(rest, MAX_MESSAGE_BYTES))
     except (DecompressionError, msgspec.DecodeError) as error:
         raise CorruptStoreError(
             f"{where}: can't be read ({error}); something else writes to this log, find out what"

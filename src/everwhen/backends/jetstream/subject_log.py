@@ -39,7 +39,7 @@ it, and an answer is waited for at most a second."""
 _WRONG_LAST_SEQUENCE: Final = 10071
 _IN_FLIGHT: Final = 10164
 _NO_MESSAGE: Final = 10037
-_FULL: Final = {10077, 10047, 10023}
+FULL: Final = {10077, 10047, 10023}
 """The stream, the account, or the server takes no more."""
 _TOO_LARGE: Final = 10054
 
@@ -107,7 +107,7 @@ class SubjectLog:
             if answer is not None and error is None:
                 self._connection.trust()
                 return answer.seq
-            if error is not None and error.err_code in _FULL and is_certain:
+            if error is not None and error.err_code in FULL and is_certain:
                 raise StorageFullError(
                     f"{self.subject}: the stream {self._stream} takes no more "
                     f"({error.description}); nothing was written, give it room"

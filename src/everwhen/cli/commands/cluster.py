@@ -15,9 +15,16 @@ from everwhen.cli.progress_bars import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from msgspec import Struct
     from rich.text import Text
 
-    from everwhen.cluster import ClusterServer, ClusterStatus, LogStatus, VerifiedReplica
+    from everwhen.cluster import (
+        ClusterServer,
+        ClusterStatus,
+        LogStatus,
+        SweptObject,
+        VerifiedReplica,
+    )
 
 _HELP: Final = """Look after a store on a JetStream cluster, and this node's replica of it.
 
@@ -37,6 +44,8 @@ def register(app: typer.Typer) -> None:
     cluster.command()(verify)
     cluster.command()(rebuild)
     cluster.command()(bootstrap)
+    cluster.command()(offer)
+    cluster.command()(sweep)
     app.add_typer(cluster, name="cluster")
 
 
@@ -70,7 +79,7 @@ def status(url: ClusterArgument, *, json: JsonOption = False) -> None:
         raise typer.Exit(NO)
 
 
-def _fields(found: ClusterStatus) -> dict[str, object]:
+def _fields(found: Struct) -> dict[str, object]:
     return {name: getattr(found, name) for name in found.__struct_fields__}
 
 
@@ -123,40 +132,59 @@ def verify(
         raise typer.Exit(NO)
 
 
-def rebuild(url: ClusterArgument, *, json: JsonOption = False) -> None:
-    """Make this node's replica anew from the log; the old file is renamed to FILE.broken-TIME.
+def rebuild(
+    url: ClusterArgument,
+    *,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="Begin with this backup of another replica."),
+    ] = None,
+    offered: Annotated[
+        bool,
+        typer.Option("--from-offered", help="Begin with the newest copy that a node has offered."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Make this node's replica anew; the old file is renamed to FILE.broken-TIME.
 
-    The old one keeps its place until the new one is complete. No process may have it open. What
-    only the replica had is gone: snapshots, and tables of read models, which their runners build
-    anew.
+    It is made from the whole log, or from a copy of another replica and the rest of the log, which
+    is quicker. The old one keeps its place until the new one is complete. No process may have it
+    open. What only the replica had is gone: snapshots, and tables of read models, which their
+    runners build anew.
     """
     from everwhen.cluster import rebuild_replica
 
     _check_url(url)
+    if source is not None and offered:
+        raise CommandStop("give --from FILE or --from-offered, not both", USAGE)
     with shown("Rebuilding") as progress:
-        made = rebuild_replica(url, progress=progress)
+        made = rebuild_replica(url, source, offered=offered, progress=progress)
     out = Output(json=json)
     if out.is_terminal:
         out.done(f"{made.path}: up to message {made.message:,}, position {made.position:,}")
         for path in made.put_aside:
             out.console.print(f"  the old one is {path}")
     else:
-        out.fields({name: getattr(made, name) for name in made.__struct_fields__})
+        out.fields(_fields(made))
 
 
 def bootstrap(
     url: ClusterArgument,
     *,
     source: Annotated[
-        str,
-        typer.Option("--from", metavar="FILE", help="A backup of another node's replica."),
-    ],
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A backup of another node's replica, in place of the newest copy that is offered.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a new node's replica from a copy of another one, and the rest of the log.
 
-    The copy, which 'everwhen backup' makes, is checked, and so is that it belongs to this log. Its
-    branches come along.
+    The copy is the newest one that another node has offered by 'everwhen cluster offer', or a
+    backup. It is checked, and so is that it belongs to this log. Its branches come along.
     """
     from everwhen.cluster import bootstrap_replica
 
@@ -170,7 +198,48 @@ def bootstrap(
             f"message {made.message:,}, position {made.position:,}"
         )
     else:
-        out.fields({name: getattr(made, name) for name in made.__struct_fields__})
+        out.fields(_fields(made))
+
+
+def offer(url: ClusterArgument, *, json: JsonOption = False) -> None:
+    """Put a copy of this node's replica into the cluster's object store, for other nodes.
+
+    They take it by 'bootstrap' and 'rebuild --from-offered'. It is made as a backup is, with all
+    branches, while the store may be written. Once it is complete, older copies are deleted.
+    """
+    from everwhen.cluster import offer_replica
+
+    _check_url(url)
+    with shown("Offering") as progress:
+        made = offer_replica(url, progress=progress)
+    out = Output(json=json)
+    if out.is_terminal:
+        out.done(
+            f"a copy up to message {made.message:,}, position {made.position:,}, with "
+            f"{counted(made.branches, 'branch', 'branches')}, is offered: {bytes_look(made.bytes)}"
+        )
+    else:
+        out.fields(_fields(made))
+
+
+def sweep(url: ClusterArgument, *, json: JsonOption = False) -> None:
+    """Delete what writers that died or were overtaken have left in the cluster's object store.
+
+    That are commits larger than a message which are in no log, and can't get into one any more.
+    Others may go on to write meanwhile. Copies of replicas that are offered stay.
+
+    Columns in a pipe: name, and bytes (empty where it was not written to its end).
+    """
+    from everwhen.cluster import sweep_objects
+
+    _check_url(url)
+    with shown("Sweeping"):
+        swept = sweep_objects(url)
+    out = Output(json=json)
+    out.list(swept, _SweptView())
+    if out.is_terminal:
+        size = sum(one.bytes or 0 for one in swept)
+        out.done(f"{counted(len(swept), 'object')} deleted, {bytes_look(size)}")
 
 
 def _check_url(url: str) -> None:
@@ -262,3 +331,18 @@ class _VerifiedView:
 
         *cells, wrong = self.plain(one)
         return [*map(Text, cells), Text(wrong, "bold red") if wrong else Text("none", "green")]
+
+
+class _SweptView:
+    columns = (Column("OBJECT"), Column("BYTES", right=True))
+
+    def record(self, one: SweptObject) -> object:
+        return one
+
+    def plain(self, one: SweptObject) -> Sequence[str]:
+        return one.name, _word(one.bytes)
+
+    def cells(self, one: SweptObject) -> Sequence[Text]:
+        from rich.text import Text
+
+        return [Text(cell) for cell in self.plain(one)]
