@@ -36,6 +36,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "reconnect_time_wait": _BETWEEN_CONNECTIONS,
     "ping_interval": _PING_SECONDS,
     "max_outstanding_pings": 2,
+    "no_echo": True,  # the logs that share a connection have one file where they have one subject
 }
 _REMEMBERED: Final = 64
 """The latest failures to connect that are looked at; a cluster has fewer servers."""
