@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
+from uuid import uuid4
 
 import apsw
 import pytest
@@ -35,7 +36,13 @@ from everwhen.errors import (
     StorageError,
 )
 from everwhen.privacy import KeyFile, Personal, Vault
-from everwhen.vocabulary.contract import Checkpoint, Snapshot
+from everwhen.vocabulary.contract import (
+    Checkpoint,
+    EncodedCommit,
+    EncodedSlice,
+    Receipt,
+    Snapshot,
+)
 from everwhen.vocabulary.erasures import PURGE_DUE
 
 pytestmark = pytest.mark.slow
@@ -314,6 +321,24 @@ def test_a_branch_is_one_on_all_nodes(nodes: Nodes) -> None:
     two.delete_branch("what-if")
     assert one.append("game-1", [_event(6)]).position == 3
     nodes.close()
+
+
+def test_who_shares_a_connection_and_a_file_hands_nothing_over(nodes: Nodes) -> None:
+    engine = engine_of(nodes.open("one"))
+    with ExitStack() as opened:
+        first, second = (
+            opened.enter_context(closing(engine.open_log("beside", None))) for _ in "12"
+        )
+        for number in range(4):
+            writing, reading = (first, second) if number % 2 else (second, first)
+            part = EncodedSlice("game-1", 1, b'[["Counted",1,{}]]', ("Counted",), ())
+            commit = EncodedCommit(uuid4().bytes, (part,), (("game-1", number),))
+            with writing.lock.turn(), writing.lock.mutex:
+                (receipt,) = writing.write([commit])
+            assert isinstance(receipt, Receipt)
+            assert reading.head().position == number + 1
+            assert reading._log.last()  # and what the servers had said before that is heard
+            assert reading._forwarding.other_writer() is None
 
 
 _FORGETFUL = """

@@ -42,6 +42,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "ping_interval": _PING_SECONDS,
     "max_outstanding_pings": 2,
     "dont_randomize": True,  # or the next server may be the same one
+    "no_echo": True,  # the logs that share a connection have one file where they have one subject
 }
 _REMEMBERED: Final = 64
 """The latest failures to connect that are looked at; a cluster has fewer servers."""
