@@ -75,7 +75,7 @@ def test_status_of_three_servers(three: NatsCluster, shell: Shell, tmp_path: Pat
     assert all(one.syncs and one.version for one in found.servers)
     (log,) = found.logs
     assert (log.log, log.messages, log.behind) == ("main", found.messages, 0)
-    assert log.message == found.messages == 7
+    assert log.message == found.messages == 8, "one more, by which the replica registered"
     done = shell("cluster", "status", url, "--json")
     assert done.code == 0
     assert done.records[0]["leader"] == found.leader
@@ -83,7 +83,12 @@ def test_status_of_three_servers(three: NatsCluster, shell: Shell, tmp_path: Pat
     looked = shell.terminal("cluster", "status", url)
     assert "leader" in looked.out
     rows = shell("cluster", "status", url).rows
-    assert [row[0] for row in rows] == ["server"] * 3 + ["log"]
+    assert [row[0] for row in rows] == ["server"] * 3 + ["log", "replica"]
+    (replica,) = found.replicas
+    assert (replica.path, replica.message) == (str(tmp_path / "shop.db"), 8)
+    assert (replica.answers, replica.is_registered) == (True, True)
+    (closed,) = cluster_status(url).replicas
+    assert (closed.id, closed.message, closed.answers) == (replica.id, 0, False)
 
 
 def test_status_while_servers_are_gone(shell: Shell, tmp_path: Path) -> None:
@@ -104,7 +109,7 @@ def test_status_while_servers_are_gone(shell: Shell, tmp_path: Path) -> None:
             assert time.monotonic() < until
         assert not found.is_well
         assert [one.problem is None for one in found.servers].count(True) == 1
-        assert found.logs[0].message == 3
+        assert found.logs[0].message == 4
         cluster.nodes[2].kill()
         done = shell("cluster", "status", url)
         assert (done.code, done.err) == (1, "")
@@ -126,7 +131,7 @@ def test_status_says_how_far_a_replica_is_behind(
     with open_store(nats.url(name, tmp_path / "b" / "shop.db"), events=[Paid]) as other:
         fill(other, 5)
     logs = {log.log: log for log in cluster_status(url).logs}
-    assert logs["main"].behind == 6, "the branch's message is between"
+    assert logs["main"].behind == 7, "the branch's message is between, and the other's registration"
     assert len(logs) == 2
 
 

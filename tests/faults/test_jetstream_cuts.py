@@ -77,7 +77,8 @@ class Place:
             keys = [event.event.commit for event in store.read()]
             assert keys == [f"k{number}" for number in numbers for _ in range(2)]
             assert store.check() == []
-        assert self.messages() == len(numbers)
+        replicas = len([*self._folder.rglob("*.db")])
+        assert self.messages() == replicas + len(numbers), "each replica registered"
 
     def messages(self) -> int:
         """How many the stream has."""

@@ -65,6 +65,7 @@ class Place:
         return asyncio.run(asked())
 
     def messages(self) -> int:
+        """With one for each replica, by which it registered."""
         return int(self.api("INFO")["state"]["messages"])
 
     def config(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def test_a_damaged_replica_is_refused_and_made_anew_once_it_is_deleted(
     place.file("one").write_bytes(damaged(place.file("one").read_bytes()))
     with pytest.raises(StorageError, match=r"one\.db.* make it anew: everwhen cluster rebuild URL"):
         written(place.open("one"), "never")
-    assert place.messages() == 50
+    assert place.messages() == 1 + 50
     place.file("one").unlink()
     with place.open("one") as store:
         assert keys_of(store) == [f"k{number}" for number in range(50)]
@@ -137,7 +138,7 @@ def of_another_history(previous: bytes) -> bytes:
     [
         (newer, NewerStoreError, "has format 127, .*; upgrade Everwhen on this node"),
         (noise, CorruptStoreError, "can't be read .*; something else writes to this log"),
-        (of_another_history, CorruptStoreError, "doesn't follow on message 2, which this"),
+        (of_another_history, CorruptStoreError, "doesn't follow on message 3, which this"),
     ],
 )
 def test_a_message_that_cant_be_taken_in_stops_a_replica_for_good(
@@ -154,7 +155,7 @@ def test_a_message_that_cant_be_taken_in_stops_a_replica_for_good(
     for replica in ("one", "fresh"):
         with pytest.raises(error, match=said):
             place.open(replica)
-    assert place.messages() == 3
+    assert place.messages() == 1 + 3
 
 
 @pytest.fixture
@@ -181,10 +182,10 @@ def purged(place: Place, *keys: str) -> None:
 @pytest.mark.parametrize(
     ("change", "keys", "said"),
     [
-        (remade, (), "the log ends at message 0, and this replica has read message 2"),
-        (remade, ("x",), "the log ends at message 1, and this replica has read message 2"),
-        (remade, ("x", "y", "z"), "doesn't follow on message 2, which this"),
-        (purged, (), "the log ends at message 0, and this replica has read message 2"),
+        (remade, (), "the log ends at message 0, and this replica has read message 3"),
+        (remade, ("x",), "the log ends at message 2, and this replica has read message 3"),
+        (remade, ("x", "y", "z"), "doesn't follow on message 3, which this"),
+        (purged, (), "the log ends at message 0, and this replica has read message 3"),
     ],
     ids=["remade, empty", "remade, shorter", "remade, longer", "purged"],
 )
@@ -201,7 +202,7 @@ def test_a_log_that_was_made_anew_stops_a_replica_for_good(
             store.head()
     with pytest.raises(CorruptStoreError):
         place.open("one")
-    assert place.messages() == len(keys)
+    assert place.messages() == bool(keys) + len(keys)
 
 
 @pytest.mark.parametrize("is_written", [True, False], ids=["written to", "asked"])

@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 REPLICA: Final = "$replica"
 """The checkpoint of a file that is a replica of a log elsewhere: how far it has come in that."""
+LOG_RECORDS: Final = "$log/"
+"""Begins the names of checkpoints that a log keeps about itself, on all of its replicas."""
 
 
 class Scratch(SqlView, Protocol):

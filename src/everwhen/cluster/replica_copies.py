@@ -19,7 +19,7 @@ from everwhen.backends.sqlite.files import remove
 from everwhen.cluster.progress import ReplicaProgress
 from everwhen.cluster.replica_files import ReplicaFile, files_of, opened_file, state_of_file
 from everwhen.system.file_backups import BackupProgress, BackupTask
-from everwhen.vocabulary.errors import CorruptStoreError
+from everwhen.vocabulary.errors import CorruptStoreError, TrimmedLogError
 
 
 class ReplicaCopying(msgspec.Struct, frozen=True):
@@ -39,8 +39,8 @@ class ReplicaCopying(msgspec.Struct, frozen=True):
         """Copy a replica with its branches; the newest message of the log that it has.
 
         ``logs`` are the signed logs that come along. A branch that was deleted on the cluster stays
-        behind. Raises `CorruptStoreError`, before anything is made, for a replica of another
-        history, and what a backup raises.
+        behind. Raises, before anything is made, `CorruptStoreError` for a replica of another
+        history, `TrimmedLogError` for one that lacks what was dropped, and what a backup raises.
         """
         stream = opened_stream(
             self.connection, self.address, read_only=True, patience=self.patience
@@ -64,7 +64,8 @@ class ReplicaCopying(msgspec.Struct, frozen=True):
     def _belongs(self, file: ReplicaFile, state: ReplicaState, created: str) -> bool:
         """Whether the log is still there that the file has read.
 
-        Raises `CorruptStoreError` for a file that has read something else than the log says.
+        Raises `CorruptStoreError` for a file that has read something else than the log says, and
+        `TrimmedLogError` for one that is older than what the log begins with.
         """
         beside = self.address.beside(file.log, file.path)
         log = SubjectLog(self.connection, beside.stream, beside.subject, self.patience)
@@ -73,6 +74,8 @@ class ReplicaCopying(msgspec.Struct, frozen=True):
             why = f"of a stream that was made at {state.stream}, and the cluster's was at {created}"
         elif state.seq:
             found = log.next(state.seq - 1)
+            if found is not None and found.seq != state.seq and found == log.next(0):
+                raise TrimmedLogError(str(file.path), state.seq, found.seq)
             if found is None and file.log != MAIN and log.newest() is None:
                 return False
             if found is None or found.seq != state.seq:

@@ -9,10 +9,16 @@ import msgspec
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.backends.jetstream.monitoring import MonitoredServer, asked_servers
+from everwhen.backends.jetstream.registration import (
+    REPLICAS,
+    ReplicaPlace,
+    recorded_replicas,
+)
 from everwhen.backends.jetstream.replica_state import ReplicaState, state_in
 from everwhen.backends.jetstream.stream_setup import LogStream, stream_status
 from everwhen.backends.jetstream.subject_log import SubjectLog
 from everwhen.cluster.replica_files import ReplicaFile, files_of, opened_file
+from everwhen.cluster.replicas import ReplicaStatus, known_replicas, replica_statuses
 from everwhen.vocabulary.errors import StorageError
 
 ServerRole: TypeAlias = Literal["leader", "current", "behind", "offline", ""]
@@ -57,6 +63,9 @@ class LogStatus(msgspec.Struct, frozen=True):
 class ClusterStatus(msgspec.Struct, frozen=True):
     """``messages`` and ``bytes`` are the whole stream's; None, with a ``problem``, without leader.
 
+    ``replicas`` are those of all nodes: those that this node's has read of in the log, and those
+    that are open somewhere.
+
     ``is_well`` says that there is a leader, that each server that keeps the stream is current and
     says that it syncs to its disk, and that nothing else is known to be wrong.
     """
@@ -70,6 +79,7 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     bytes: int | None = None
     servers: list[ClusterServer] = []
     logs: list[LogStatus] = []
+    replicas: list[ReplicaStatus] = []
     problem: str | None = None
 
     @property
@@ -91,12 +101,15 @@ def cluster_status(url: str, *, busy_timeout: float = _PATIENCE_SECONDS) -> Clus
     stream: LogStream | None = None
     problem: str | None
     newest: dict[str, int] = {}
+    recorded = _recorded(address)
+    replicas = replica_statuses(recorded, {})
     try:
         connection = Connection(address, busy_timeout)
         try:
             stream = stream_status(connection, address, patience=busy_timeout)
             if stream.error is None:
                 newest = _newest(connection, address, busy_timeout)
+                replicas = known_replicas(connection, address.subject, recorded)
         finally:
             connection.close()
     except UnansweredError as error:
@@ -109,6 +122,7 @@ def cluster_status(url: str, *, busy_timeout: float = _PATIENCE_SECONDS) -> Clus
             address.stream,
             servers=_servers(monitored, None),
             logs=_logs(address, None, newest),
+            replicas=replicas,
             problem=problem,
         )
     return ClusterStatus(
@@ -121,7 +135,19 @@ def cluster_status(url: str, *, busy_timeout: float = _PATIENCE_SECONDS) -> Clus
         stream.state.bytes,
         _servers(monitored, stream),
         _logs(address, stream, newest),
+        replicas,
     )
+
+
+def _recorded(address: ClusterAddress) -> list[ReplicaPlace]:
+    """The replicas that this node's has read of; none where it can't be read."""
+    if not address.replica.exists():
+        return []
+    try:
+        with opened_file(address.replica) as engine, engine.view() as view:
+            return recorded_replicas(view.checkpoints(REPLICAS))
+    except StorageError:  # which the log's status says
+        return []
 
 
 def _refused(address: ClusterAddress, why: str) -> str:

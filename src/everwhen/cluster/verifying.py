@@ -7,18 +7,20 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
 from everwhen.backends.engine import EngineView
-from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.address import MAIN, ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.replayed_replica import ReplayedReplica
 from everwhen.backends.jetstream.replica_state import ReplicaState
 from everwhen.backends.sqlite.engine import SqliteEngine
 from everwhen.cluster.progress import ReplicaProgress
+from everwhen.cluster.replica_copies import ReplicaCopying
 from everwhen.cluster.replica_files import (
     Slices,
     files_of,
@@ -54,6 +56,7 @@ def verify_replicas(
     url: str,
     others: Sequence[str | os.PathLike[str]] = (),
     *,
+    base: str | os.PathLike[str] | None = None,
     busy_timeout: float = 30.0,
     progress: Callable[[ReplicaProgress], None] | None = None,
 ) -> list[VerifiedReplica]:
@@ -65,8 +68,11 @@ def verify_replicas(
     ``check`` does, which compares its index and versions with its commits. Branches are, too.
     Nothing is changed, and others may go on to write.
 
-    Raises `NotAStoreError` for a file that is no replica, and `StorageError` where a file or the
-    cluster can't be read.
+    A log that was trimmed is taken in from a copy of a replica on, the ``base``: one that is known
+    to be right, and older than the files.
+
+    Raises `NotAStoreError` for a file that is no replica, `TrimmedLogError` where there is no base,
+    or it is too old, and `StorageError` where a file or the cluster can't be read.
     """
     address = ClusterAddress.parsed(url)
     given = [address.replica, *(Path(other) for other in others)]
@@ -77,43 +83,48 @@ def verify_replicas(
         for file in files_of(replica):
             by_log.setdefault(file.log, []).append(file.path)
     connection = Connection(address, busy_timeout)
+    copying = ReplicaCopying(connection, address, busy_timeout, progress)
     try:
         return [
             verified
             for log, files in by_log.items()
-            for verified in _of_log(connection, address, log, files, busy_timeout, progress)
+            for verified in _of_log(
+                copying, log, files, Path(base) if base is not None and log == MAIN else None
+            )
         ]
     finally:
         connection.close()
 
 
 def _of_log(
-    connection: Connection,
-    address: ClusterAddress,
-    log: str,
-    files: Sequence[Path],
-    patience: float,
-    progress: Callable[[ReplicaProgress], None] | None,
+    copying: ReplicaCopying, log: str, files: Sequence[Path], base: Path | None
 ) -> Iterator[VerifiedReplica]:
     """Those that have come less far first, so that the log is taken in once."""
-
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(ReplicaProgress(f"reading the log {log}", done, total))
-
-    beside = address.replica.resolve().parent
+    beside = copying.address.replica.resolve().parent
+    by_place = sorted(files, key=_come_to)
     with tempfile.TemporaryDirectory(prefix=".verifying-", dir=beside) as folder:
+        begun = Path(folder, "replica.db")
+        if base is not None and (message := copying.copy(base, begun, logs="none")):
+            _check_older(base, message, by_place[0])
         scratch = ReplayedReplica(
-            address.beside(log, Path(folder, "replica.db")),
-            patience=patience,
-            listener=tell,
-            connection=connection.share(),
+            copying.address.beside(log, begun),
+            patience=copying.patience,
+            listener=partial(copying.tell, f"reading the log {log}"),
+            connection=copying.connection.share(),
         )
         try:
-            for file in sorted(files, key=_come_to):
+            for file in by_place:
                 yield _verified(log, file, scratch)
         finally:
             scratch.close()
+
+
+def _check_older(base: Path, message: int, file: Path) -> None:
+    if (come_to := _come_to(file)) < message:
+        raise StorageError(
+            f"{base}: has come to message {message}, and {file} to {come_to}; give an older copy "
+            f"to begin with"
+        )
 
 
 def _come_to(file: Path) -> int:

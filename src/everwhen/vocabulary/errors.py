@@ -59,6 +59,7 @@
         ├── NotAStoreError          the file is something else
         ├── NewerStoreError         a newer Everwhen wrote the file
         ├── StoreMovedError         the file was moved, deleted or replaced while it was open
+        ├── TrimmedLogError         what a replica has to take in was dropped from its log
         ├── LocksLostError          something in this process dropped the locks on the file
         └── CorruptStoreError       the file is damaged or truncated
 
@@ -648,6 +649,26 @@ class StoreMovedError(StorageError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path, self.what)
+
+
+class TrimmedLogError(StorageError):
+    """A replica has come to ``message``, and its log begins after that, with ``first``, by now.
+
+    ``path`` is the replica. What was before is in the archive, and in other replicas.
+    """
+
+    def __init__(self, path: str, message: int, first: int) -> None:
+        self.path = path
+        self.message = message
+        self.first = first
+        super().__init__(
+            f"{path}: has come to message {message}, and its log begins with message {first} by "
+            f"now: what was before was archived, and dropped; make the replica from a copy of "
+            f"another node's that has come further: everwhen cluster bootstrap URL --from FILE"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.message, self.first)
 
 
 class LocksLostError(StorageError):

@@ -196,6 +196,30 @@ class Connection:
         finally:
             await listening.unsubscribe()
 
+    def ask_all(self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]) -> None:
+        """Ask all who listen; ``is_enough`` is called with each answer, and says when to end.
+
+        Raises `UnansweredError` where it can't be asked.
+        """
+        self._call(self._asked_all(subject, seconds, is_enough))
+
+    async def _asked_all(
+        self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]
+    ) -> None:
+        client = await self._living()
+        inbox = client.new_inbox()
+        listening = await client.subscribe(inbox)
+        try:
+            await client.publish(subject, b"", reply=inbox)
+            until = self._loop.time() + seconds
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    answer = await listening.next_msg(max(0.001, until - self._loop.time()))
+                    if (answer.headers or {}).get("Status") or is_enough(answer.data):
+                        return  # nobody listens, or all have answered
+        finally:
+            await listening.unsubscribe()
+
     def in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         """What work by nats-py's own calls returns. Raises `UnansweredError` where one fails."""
         return self._call(self._in_jetstream(work))

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
-import msgspec
+from msgspec.structs import replace
 
 from everwhen.backends.commit_checks import written_one_by_one
-from everwhen.backends.engine import REPLICA, EngineTransaction, NotFetchedError
-from everwhen.backends.jetstream.address import ClusterAddress
-from everwhen.backends.jetstream.connection import Connection
+from everwhen.backends.engine import LOG_RECORDS, REPLICA, EngineTransaction, NotFetchedError
+from everwhen.backends.jetstream.address import MAIN, ClusterAddress
+from everwhen.backends.jetstream.connection import (
+    Connection,
+    DeniedError,
+    UnansweredError,
+)
 from everwhen.backends.jetstream.follower import ReplicaFollower
 from everwhen.backends.jetstream.forwarding import AppendForwarding, HandedOver
 from everwhen.backends.jetstream.large_messages import LargeMessageName, LargeMessages
@@ -36,6 +40,13 @@ from everwhen.backends.jetstream.messages import (
     new_message,
     new_reference,
     read_message,
+)
+from everwhen.backends.jetstream.registration import (
+    ReplicaPlace,
+    new_replica_id,
+    place_of,
+    record_of,
+    register,
 )
 from everwhen.backends.jetstream.replica_purge import (
     purge_beside,
@@ -74,6 +85,8 @@ from everwhen.vocabulary.errors import (
     NotAStoreError,
     ReadOnlyError,
     StorageError,
+    StorageFullError,
+    TrimmedLogError,
 )
 from everwhen.vocabulary.query import Query
 
@@ -151,10 +164,10 @@ class JetStreamEngine(SqliteEngine):
     ) -> None:
         address = url if isinstance(url, ClusterAddress) else ClusterAddress.parsed(url)
         if not durable:
-            address = msgspec.structs.replace(address, assume_durable=True)
+            address = replace(address, assume_durable=True)
         self._address = address
         self._refuses_writes = read_only
-        self._is_new = self._is_purge_due = False
+        self._is_new = self._is_purge_due = self._writes_for_others = False
         self._is_logged = False
         """Whether the message of the transaction under way is in the log."""
         self._agreed_at = 0.0
@@ -167,6 +180,8 @@ class JetStreamEngine(SqliteEngine):
             )
             self._log = SubjectLog(self._cluster, address.stream, address.subject, busy_timeout)
             self._large = LargeMessages(self._cluster, address.stream, address.copies, busy_timeout)
+            if not address.replica.exists():
+                self._check_begins(0)
             make_folder(address.replica.resolve().parent)
             # what its disk has lost the log still has
             try:
@@ -181,7 +196,7 @@ class JetStreamEngine(SqliteEngine):
             undone.callback(super().close)
             self.location = address.url
             self.title = address.place
-            self.capabilities = msgspec.structs.replace(_CAPABILITIES, durable=durable)
+            self.capabilities = replace(_CAPABILITIES, durable=durable)
             self._begin(stream)
             self._forwarding = AppendForwarding(self, self._cluster, address.subject)
             undone.callback(self._forwarding.stop)
@@ -189,9 +204,11 @@ class JetStreamEngine(SqliteEngine):
             undone.callback(self._follower.stop)
             with self.lock.turn(), self.lock.mutex:
                 self._catch_up_to_newest()
+            self._register()
             self._is_new = False
             self._is_purge_due = self._reader.run(lookups.checkpoint, PURGE_DUE) is not None
             self._follower.start()
+            self._writes_for_others = True
             undone.pop_all()
 
     def _begin(self, stream: LogStream) -> None:
@@ -206,7 +223,7 @@ class JetStreamEngine(SqliteEngine):
                         f"{self._address.subject}; give another path, or copy it into the log: "
                         f"everwhen copy {self.path} URL"
                     )
-                save_state(connection, ReplicaState(0, b"", stream.created))
+                state = ReplicaState(0, b"", stream.created)
                 self._is_new = True
             elif state.stream != stream.created:
                 raise CorruptStoreError(
@@ -215,6 +232,33 @@ class JetStreamEngine(SqliteEngine):
                     f"history. Find out which is the true one, and delete the replica to follow "
                     f"the cluster's, or make a new log from the replica"
                 )
+            inode = self.path.stat().st_ino
+            if self._is_new or state.inode != inode:
+                state = replace(state, id=new_replica_id(), inode=inode)
+                save_state(connection, state)
+
+    def _register(self) -> None:
+        """Have the log know this replica, so that it is waited for before messages are dropped.
+
+        Where the log can't be written, the replica can be read all the same.
+        """
+        place = self.replica_place()
+        if self._refuses_writes or self._address.log != MAIN or place is None:
+            return
+        if self._reader.run(lookups.checkpoint, record_of(place).name) is None:
+            with contextlib.suppress(StorageFullError, DeniedError, UnansweredError):
+                self.transact(lambda transaction: register(transaction, place))
+
+    def replica_place(self) -> ReplicaPlace | None:
+        return place_of(self._kept(), self.path)
+
+    def _check_begins(self, after: int) -> None:
+        """Raises `TrimmedLogError` where what follows a message isn't in the log any more."""
+        found = self._log.next(after - 1) if after else self._log.next(0)
+        if found is None or found.seq == after:
+            return
+        if after or self._read([found])[0][1].previous:
+            raise TrimmedLogError(str(self._address.replica), after, found.seq)
 
     # Following
 
@@ -254,7 +298,7 @@ class JetStreamEngine(SqliteEngine):
         """Around what finds out about the log: what no later try would change is the end."""
         try:
             yield
-        except (CorruptStoreError, NewerStoreError) as error:
+        except (CorruptStoreError, NewerStoreError, TrimmedLogError) as error:
             self._lifetime.failure = error
             raise
 
@@ -355,6 +399,7 @@ class JetStreamEngine(SqliteEngine):
                 continue
             where = self._log.place_of(message.seq)
             if read.previous != state.digest:
+                self._check_begins(state.seq)
                 raise CorruptStoreError(
                     f"{self.path}: {where} doesn't follow on message {state.seq}, which this "
                     f"replica has: it is a replica of another history. Find out which is the true "
@@ -378,7 +423,7 @@ class JetStreamEngine(SqliteEngine):
                     transaction.delete_checkpoint(kept.name)
                 else:
                     transaction.save_checkpoint(Checkpoint(kept.name, kept.position, kept.data))
-            state = ReplicaState(message.seq, digest_of(message.data), state.stream)
+            state = replace(state, seq=message.seq, digest=digest_of(message.data))
         group.insert()
         return state
 
@@ -407,7 +452,7 @@ class JetStreamEngine(SqliteEngine):
             return None
         found = self._forwarding.ask(other, commits)
         if found is None:
-            doubted = [msgspec.structs.replace(commit, is_fresh=False) for commit in commits]
+            doubted = [replace(commit, is_fresh=False) for commit in commits]
             return self._write_all(doubted, waits=True)
         seq, outcomes = found
         try:
@@ -561,8 +606,10 @@ class JetStreamEngine(SqliteEngine):
         seq = self._log.append(message_id, data, state.seq)
         self._is_logged = True
         self._agreed_at = time.monotonic()
-        self._follower.tell(seq, state.digest, data, writes_for_others=not self.inline)
-        save_state(self._transactions.connection, ReplicaState(seq, digest_of(data), state.stream))
+        takes_others = self._writes_for_others and not self.inline
+        self._follower.tell(seq, state.digest, data, writes_for_others=takes_others)
+        reached = replace(state, seq=seq, digest=digest_of(data))
+        save_state(self._transactions.connection, reached)
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
@@ -701,7 +748,11 @@ class JetStreamEngine(SqliteEngine):
 
     def checkpoints(self) -> list[Checkpoint]:
         self._reach()
-        return [kept for kept in super().checkpoints() if kept.name != REPLICA]
+        return [
+            kept
+            for kept in super().checkpoints()
+            if kept.name != REPLICA and not kept.name.startswith(LOG_RECORDS)
+        ]
 
     # Other logs beside it, each a subject and a file of its own
 

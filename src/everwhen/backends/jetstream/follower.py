@@ -8,10 +8,16 @@ from collections import deque
 from typing import Final, Protocol
 
 import msgspec
+from nats.aio.msg import Msg
 
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.forwarding import NOBODY, AppendForwarding
 from everwhen.backends.jetstream.messages import digest_of
+from everwhen.backends.jetstream.registration import (
+    ReplicaPlace,
+    place_message,
+    question_subject,
+)
 from everwhen.backends.jetstream.subject_log import LogMessage
 from everwhen.system.threads import join
 from everwhen.vocabulary.errors import EverwhenError
@@ -49,6 +55,10 @@ class KeptReplica(Protocol):
         """Take in what is new; ``hinted`` is a sequence that there is, or 0."""
         ...
 
+    def replica_place(self) -> ReplicaPlace | None:
+        """How far it has come; None for what is no node's replica."""
+        ...
+
 
 class ReplicaFollower:
     """Has an engine follow as long as it lives, from ``start`` on.
@@ -72,7 +82,11 @@ class ReplicaFollower:
         self._subject = f"{subject}.news"
         self._forwarding = forwarding
         self._told: deque[ToldMessage] = deque(maxlen=_MOST_TOLD)
-        self._unlisten = connection.listen(self._subject, lambda hint: self._hear(hint.data))
+        self._asked: deque[Msg] = deque(maxlen=_MOST_TOLD)
+        self._unlisten = (
+            connection.listen(self._subject, lambda hint: self._hear(hint.data)),
+            connection.listen(question_subject(subject), self._hear_question),
+        )
         self._thread = threading.Thread(target=self._work, name="everwhen-follow", daemon=True)
 
     def start(self) -> None:
@@ -100,6 +114,18 @@ class ReplicaFollower:
             self._hinted = max(self._hinted, told.seq)
             self._woken.set()
 
+    def _hear_question(self, question: Msg) -> None:
+        self._asked.append(question)
+        self._woken.set()
+
+    def _answer(self, engine: KeptReplica) -> None:
+        """Say how far this replica has come to all who asked."""
+        place = engine.replica_place() if self._asked else None
+        while self._asked:
+            question = self._asked.popleft()
+            if place is not None:
+                self._connection.say(question.reply, place_message(place))
+
     @property
     def is_told(self) -> bool:
         """Whether there may be something to take in."""
@@ -126,6 +152,7 @@ class ReplicaFollower:
             if self._stopped or engine is None:
                 return
             try:
+                self._answer(engine)
                 engine.follow(self._hinted if is_hinted else 0)
             except EverwhenError:  # whoever writes, or reads what is fresh, gets it
                 continue
@@ -136,6 +163,7 @@ class ReplicaFollower:
         """End it; nothing is taken in any more when this returns."""
         self._stopped = True
         self._woken.set()
-        self._unlisten()
+        for unlisten in self._unlisten:
+            unlisten()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             join(self._thread)

@@ -140,7 +140,7 @@ def message_id(data: bytes, where: str) -> bytes:
 
 def read_reference(data: bytes, where: str) -> MessageReference | None:
     """What a message refers to; None for one that has its commits itself. Raises the same."""
-    read = _read(data, where)
+    read = _read(data, where) if data[:1] != _WHOLE else None
     return read if isinstance(read, MessageReference) else None
 
 

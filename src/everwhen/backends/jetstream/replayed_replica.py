@@ -40,6 +40,9 @@ class ReplayedReplica(JetStreamEngine):
     def follow(self, hinted: int) -> None:
         """Nothing: it goes on when it is told to."""
 
+    def replica_place(self) -> None:
+        """It is no node's, and nobody waits for it."""
+
     def _catch_up_to_newest(self) -> None:
         pass
 

@@ -19,16 +19,22 @@ class ReplicaState(msgspec.Struct, frozen=True):
     """``seq`` is the newest message's that the file has, ``digest`` that message's.
 
     ``stream`` is when the stream was made, as its servers say: another one has another history.
+    ``id`` is the replica's own, for as long as its file is the one of that ``inode``: a copy takes
+    another.
     """
 
     seq: int
     digest: bytes
     stream: str
+    id: str = ""
+    inode: int = 0
 
 
 class _Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     digest: bytes
     stream: str
+    id: str = ""
+    inode: int = 0
 
 
 def state_of(connection: apsw.Connection) -> ReplicaState | None:
@@ -45,10 +51,10 @@ def _read(found: Checkpoint | None) -> ReplicaState | None:
     if found is None:
         return None
     kept = msgspec.msgpack.decode(found.data, type=_Kept)
-    return ReplicaState(found.position, kept.digest, kept.stream)
+    return ReplicaState(found.position, kept.digest, kept.stream, kept.id, kept.inode)
 
 
 def save_state(connection: apsw.Connection, state: ReplicaState) -> None:
     """Have the file say so, with the transaction."""
-    data = msgspec.msgpack.encode(_Kept(state.digest, state.stream))
+    data = msgspec.msgpack.encode(_Kept(state.digest, state.stream, state.id, state.inode))
     connection.execute(_SQL["save_checkpoint"], (REPLICA, state.seq, data))

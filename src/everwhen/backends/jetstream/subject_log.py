@@ -53,6 +53,7 @@ class _Answer(msgspec.Struct):
     error: ApiError | None = None
     seq: int = 0
     message: _StoredMessage | None = None
+    purged: int = 0
 
 
 _decode: Final = msgspec.json.Decoder(_Answer).decode
@@ -227,14 +228,18 @@ class SubjectLog:
             page = [found]
         return page
 
-    def purge(self) -> None:
-        """Delete all of its messages, for good."""
-        asked = msgspec.json.encode({"filter": self.subject})
+    def purge(self, before: int = 0) -> int:
+        """Delete all of its messages, or those before a sequence, for good; how many these were.
+
+        Where it had to be asked again, some aren't counted.
+        """
+        which = {"filter": self.subject} | ({"seq": before} if before else {})
+        asked = msgspec.json.encode(which)
         until = time.monotonic() + self._patience
         while True:
             answer = self._asked(f"$JS.API.STREAM.PURGE.{self._stream}", asked)
             if answer is not None and answer.error is None:
-                return
+                return answer.purged
             if time.monotonic() > until:
                 said = answer.error if answer is not None else None
                 why = "no answer" if said is None else said.description

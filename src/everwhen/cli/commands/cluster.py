@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         ClusterServer,
         ClusterStatus,
         LogStatus,
+        ReplicaStatus,
         SweptObject,
+        TrimmedLog,
         VerifiedReplica,
     )
 
@@ -46,18 +48,21 @@ def register(app: typer.Typer) -> None:
     cluster.command()(bootstrap)
     cluster.command()(offer)
     cluster.command()(sweep)
+    cluster.command()(trim)
+    cluster.command()(forget)
     app.add_typer(cluster, name="cluster")
 
 
 def status(url: ClusterArgument, *, json: JsonOption = False) -> None:
-    """Show the servers, who leads, and how far this node's replica has come.
+    """Show the servers, who leads, and how far replicas have come, this node's and others'.
 
     Ends with exit code 1 where something needs attention: nobody leads, a server is offline, behind
     or doesn't say that it syncs to its disk, or the replica can't be read. Makes and changes
     nothing, and works without a leader.
 
     Columns in a pipe: server, name, role, lag, whether it syncs, version and problem; and log,
-    its name, messages, the replica's newest message, how many it is behind, and problem.
+    its name, messages, the replica's newest message, how many it is behind, and problem; and
+    replica, its id, host, path, newest message, and whether it answers and is registered.
     """
     from everwhen.cluster import cluster_status
 
@@ -73,6 +78,8 @@ def status(url: ClusterArgument, *, json: JsonOption = False) -> None:
             out.row("server", *_ServerView().plain(server))
         for log in found.logs:
             out.row("log", *_LogView().plain(log))
+        for replica in found.replicas:
+            out.row("replica", *_ReplicaView().plain(replica))
         if found.problem is not None:
             out.row("problem", found.problem)
     if not found.is_well:
@@ -96,6 +103,7 @@ def _say(out: Output, found: ClusterStatus) -> None:
         out.console.print(Text(found.problem, "bold red"))
     out.list(found.servers, _ServerView())
     out.list(found.logs, _LogView())
+    out.list(found.replicas, _ReplicaView())
 
 
 def verify(
@@ -107,6 +115,14 @@ def verify(
             "--with",
             metavar="FILE",
             help="Also verify this copy of another node's replica. Repeat for several.",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A copy of a replica to begin with, for a log that was trimmed.",
         ),
     ] = None,
     json: JsonOption = False,
@@ -126,7 +142,7 @@ def verify(
 
     _check_url(url)
     with shown("Verifying") as progress:
-        found = verify_replicas(url, beside or (), progress=progress)
+        found = verify_replicas(url, beside or (), base=base, progress=progress)
     Output(json=json).list(found, _VerifiedView())
     if any(one.problems for one in found):
         raise typer.Exit(NO)
@@ -242,6 +258,67 @@ def sweep(url: ClusterArgument, *, json: JsonOption = False) -> None:
         out.done(f"{counted(len(swept), 'object')} deleted, {bytes_look(size)}")
 
 
+def trim(url: ClusterArgument, *, json: JsonOption = False) -> None:
+    """Drop messages from the log whose events this node's replica has archived, or retired.
+
+    Each event is compared with what the archive has before it goes. Messages that a replica has
+    still to take in are kept, also for one that isn't open: 'cluster status' lists them, 'cluster
+    forget' takes one off the list. From then on a new replica is made from a copy of another one.
+    """
+    from everwhen.cluster import trim_log
+
+    _check_url(url)
+    with shown("Trimming") as progress:
+        done = trim_log(url, progress=progress)
+    out = Output(json=json)
+    if not out.is_terminal:
+        out.fields({name: getattr(done, name) for name in done.__struct_fields__})
+        return
+    out.done(f"dropped {counted(done.dropped, 'message')}: {_beginning(done)}")
+    out.console.print(f"  {_held(done)}")
+
+
+def _beginning(done: TrimmedLog) -> str:
+    if not done.begins:
+        return "the log is whole"
+    return f"the log begins with message {done.begins:,}, of position {done.position:,}"
+
+
+def _held(done: TrimmedLog) -> str:
+    """Why the next message is kept."""
+    match done.held_by:
+        case "archive":
+            return "what follows isn't archived yet; see 'everwhen tiers age --archive'"
+        case "replicas":
+            last = min(done.replicas, key=lambda one: one.message)
+            where = f"replica {last.id} on {last.node} ({last.path})"
+            what = "is open, and takes it in" if last.answers else "isn't open"
+            return f"what follows isn't in {where}, which {what}"
+        case "":
+            return "nothing follows"
+
+
+def forget(
+    url: ClusterArgument,
+    replica: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Keep no messages any more for a replica that is gone for good.
+
+    'cluster status' has the ids. One that is open isn't forgotten.
+    """
+    from everwhen.cluster import forget_replica
+
+    _check_url(url)
+    gone = forget_replica(url, replica)
+    out = Output(json=json)
+    if out.is_terminal:
+        out.done(f"forgot {gone.id}: {gone.node}, {gone.path}")
+    else:
+        out.fields({name: getattr(gone, name) for name in gone.__struct_fields__})
+
+
 def _check_url(url: str) -> None:
     if not url.lower().startswith(_SCHEMES):
         raise CommandStop(
@@ -304,6 +381,29 @@ class _LogView:
         from rich.text import Text
 
         return [Text(cell, "bold red" if log.problem else "") for cell in self.plain(log)]
+
+
+class _ReplicaView:
+    columns = (
+        Column("REPLICA"),
+        Column("HOST"),
+        Column("PATH"),
+        Column("AT", right=True),
+        Column("ANSWERS"),
+        Column("REGISTERED", optional=True),
+    )
+
+    def record(self, one: ReplicaStatus) -> object:
+        return one
+
+    def plain(self, one: ReplicaStatus) -> Sequence[str]:
+        values = (one.message, one.answers, one.is_registered)
+        return one.id, one.node, one.path, *map(_word, values)
+
+    def cells(self, one: ReplicaStatus) -> Sequence[Text]:
+        from rich.text import Text
+
+        return [Text(cell, "" if one.answers else "yellow") for cell in self.plain(one)]
 
 
 class _VerifiedView:
