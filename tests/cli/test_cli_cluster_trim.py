@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -293,3 +294,35 @@ def test_branches_are_kept_whole(shop: Shop) -> None:
         assert len(history(branch)) == 5
         branch.append("account-2", [Paid("b", 2)])
         assert branch.check() == []
+
+
+def test_others_write_on_while_messages_go(shop: Shop) -> None:
+    shop.fill(20)
+    base = shop.copy("base.db")
+    done = threading.Event()
+
+    def write() -> None:
+        with shop.open("b") as store:
+            number = 0
+            while not done.is_set():
+                store.append(f"account-{number % 3}", [Paid("b", number)])
+                number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        positions = []
+        for _ in range(4):
+            shop.archived()
+            positions.append(shop.trim().position)
+    finally:
+        done.set()
+        writer.join()
+    assert positions[0] >= 20
+    assert sorted(set(positions)) == positions, "each time more, while others wrote"
+    with shop.open("a") as one, shop.open("b") as other:
+        one.append("account-0", [Paid("a", 0)])
+        other.wait_for(one.head().position, timeout=PATIENCE_SECONDS)
+        assert history(one) == history(other)
+    found = verify_replicas(shop.url("a"), [shop.file("b")], base=base)
+    assert [problem for one in found for problem in one.problems] == []

@@ -165,7 +165,7 @@ class _TrimmingReplica(JetStreamEngine):
                 f"{self.title}: the replica {one.id} is open on {one.node} ({one.path}); close it "
                 f"there first"
             )
-        self.transact(lambda transaction: transaction.delete_checkpoint(REPLICAS + one.id))
+        self._write_down(lambda transaction: transaction.delete_checkpoint(REPLICAS + one.id))
         return one
 
     def _replicas(self) -> list[ReplicaStatus]:
@@ -191,7 +191,7 @@ class _TrimmingReplica(JetStreamEngine):
             if found.held_by:
                 break
         if found.last != begins:
-            self.transact(lambda transaction: _record(transaction, found.last, replicas))
+            self._write_down(lambda transaction: _record(transaction, found.last, replicas))
         # also where nothing is new: the last time may have ended before this
         dropped = self._log.purge(before=found.last.seq) if found.last.seq else 0
         for name in found.objects:
@@ -204,6 +204,10 @@ class _TrimmingReplica(JetStreamEngine):
             found.held_by,
             replicas,
         )
+
+    def _write_down(self, work: Callable[[EngineTransaction], None]) -> None:
+        with self.lock.turn(), self.lock.mutex:
+            self.transact(work)
 
     def _begins(self) -> _Begins:
         kept = self._reader.run(lookups.checkpoint, _BEGINS)

@@ -204,7 +204,7 @@ class JetStreamEngine(SqliteEngine):
             undone.callback(self._follower.stop)
             with self.lock.turn(), self.lock.mutex:
                 self._catch_up_to_newest()
-            self._register()
+                self._register()
             self._is_new = False
             self._is_purge_due = self._reader.run(lookups.checkpoint, PURGE_DUE) is not None
             self._follower.start()
@@ -240,7 +240,7 @@ class JetStreamEngine(SqliteEngine):
     def _register(self) -> None:
         """Have the log know this replica, so that it is waited for before messages are dropped.
 
-        Where the log can't be written, the replica can be read all the same.
+        Where the log can't be written, the replica can be read all the same. Hold ``lock``.
         """
         place = self.replica_place()
         if self._refuses_writes or self._address.log != MAIN or place is None:
