@@ -298,7 +298,6 @@ def test_branches_are_kept_whole(shop: Shop) -> None:
 
 def test_others_write_on_while_messages_go(shop: Shop) -> None:
     shop.fill(20)
-    base = shop.copy("base.db")
     done = threading.Event()
 
     def write() -> None:
@@ -320,6 +319,7 @@ def test_others_write_on_while_messages_go(shop: Shop) -> None:
         writer.join()
     assert positions[0] >= 20
     assert sorted(set(positions)) == positions, "each time more, while others wrote"
+    base = shop.copy("base.db")
     with shop.open("a") as one, shop.open("b") as other:
         one.append("account-0", [Paid("a", 0)])
         other.wait_for(one.head().position, timeout=PATIENCE_SECONDS)
