@@ -88,7 +88,7 @@ def test_status_of_three_servers(three: NatsCluster, shell: Shell, tmp_path: Pat
     assert (replica.path, replica.message) == (str(tmp_path / "shop.db"), 8)
     assert (replica.answers, replica.is_registered) == (True, True)
     (closed,) = cluster_status(url).replicas
-    assert (closed.id, closed.message, closed.answers) == (replica.id, 0, False)
+    assert (closed.id, closed.message, closed.answers) == (replica.id, 8, False)
 
 
 def test_status_while_servers_are_gone(shell: Shell, tmp_path: Path) -> None:

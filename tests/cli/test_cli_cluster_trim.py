@@ -143,6 +143,13 @@ def test_a_new_replica_of_a_trimmed_log_begins_with_a_copy(shop: Shop) -> None:
     assert not shop.file("new").exists()
     with pytest.raises(TrimmedLogError):
         rebuild_replica(shop.url("a"))
+    with pytest.raises(StorageError, match="give a copy of a replica to begin with"):
+        verify_replicas(shop.url("a"))
+    with pytest.raises(TrimmedLogError, match=r"old\.db: has come to message"):
+        verify_replicas(shop.url("a"), base=old)
+    newest = shop.copy("newest.db")
+    with pytest.raises(StorageError, match="give an older copy"):
+        verify_replicas(shop.url("a"), [copy], base=newest)
     with shop.open("a") as store:
         assert len(history(store)) == 12, "the old one is in its place"
     with pytest.raises(TrimmedLogError, match=r"old\.db: has come to message"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
@@ -145,7 +146,11 @@ def _recorded(address: ClusterAddress) -> list[ReplicaPlace]:
         return []
     try:
         with opened_file(address.replica) as engine, engine.view() as view:
-            return recorded_replicas(view.checkpoints(REPLICAS))
+            own = state_in(view)
+            return [
+                replace(place, message=own.seq) if own is not None and place.id == own.id else place
+                for place in recorded_replicas(view.checkpoints(REPLICAS))
+            ]
     except StorageError:  # which the log's status says
         return []
 

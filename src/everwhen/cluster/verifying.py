@@ -30,7 +30,7 @@ from everwhen.cluster.replica_files import (
 )
 from everwhen.store.local_checkpoints import is_local
 from everwhen.vocabulary.contract import Checkpoint, Problem, StoredSlice
-from everwhen.vocabulary.errors import CorruptStoreError, StorageError
+from everwhen.vocabulary.errors import CorruptStoreError, StorageError, TrimmedLogError
 
 
 class VerifiedReplica(msgspec.Struct, frozen=True):
@@ -71,8 +71,9 @@ def verify_replicas(
     A log that was trimmed is taken in from a copy of a replica on, the ``base``: one that is known
     to be right, and older than the files.
 
-    Raises `NotAStoreError` for a file that is no replica, `TrimmedLogError` where there is no base,
-    or it is too old, and `StorageError` where a file or the cluster can't be read.
+    Raises `NotAStoreError` for a file that is no replica, `TrimmedLogError` for a base that is
+    older than what the log begins with, and `StorageError` where a base is needed, or a file or
+    the cluster can't be read.
     """
     address = ClusterAddress.parsed(url)
     given = [address.replica, *(Path(other) for other in others)]
@@ -106,17 +107,28 @@ def _of_log(
         begun = Path(folder, "replica.db")
         if base is not None and (message := copying.copy(base, begun, logs="none")):
             _check_older(base, message, by_place[0])
-        scratch = ReplayedReplica(
-            copying.address.beside(log, begun),
-            patience=copying.patience,
-            listener=partial(copying.tell, f"reading the log {log}"),
-            connection=copying.connection.share(),
-        )
+        scratch = _scratch(copying, log, begun)
         try:
             for file in by_place:
                 yield _verified(log, file, scratch)
         finally:
             scratch.close()
+
+
+def _scratch(copying: ReplicaCopying, log: str, begun: Path) -> ReplayedReplica:
+    try:
+        return ReplayedReplica(
+            copying.address.beside(log, begun),
+            patience=copying.patience,
+            listener=partial(copying.tell, f"reading the log {log}"),
+            connection=copying.connection.share(),
+        )
+    except TrimmedLogError as error:
+        raise StorageError(
+            f"{copying.address.place}: the log begins with message {error.first} by now: "
+            f"what was before was archived, and dropped; give a copy of a replica to begin with: "
+            f"--from FILE"
+        ) from error
 
 
 def _check_older(base: Path, message: int, file: Path) -> None:

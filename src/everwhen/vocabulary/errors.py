@@ -654,17 +654,19 @@ class StoreMovedError(StorageError):
 class TrimmedLogError(StorageError):
     """A replica has come to ``message``, and its log begins after that, with ``first``, by now.
 
-    ``path`` is the replica. What was before is in the archive, and in other replicas.
+    ``path`` is the replica; one that is new has come to 0. What was before is in the archive, and
+    in other replicas.
     """
 
     def __init__(self, path: str, message: int, first: int) -> None:
         self.path = path
         self.message = message
         self.first = first
+        where = f"has come to message {message}" if message else "is new"
         super().__init__(
-            f"{path}: has come to message {message}, and its log begins with message {first} by "
-            f"now: what was before was archived, and dropped; make the replica from a copy of "
-            f"another node's that has come further: everwhen cluster bootstrap URL --from FILE"
+            f"{path}: {where}, and its log begins with message {first} by now: what was before "
+            f"was archived, and dropped; make the replica from a copy of another one: everwhen "
+            f"cluster bootstrap URL, or rebuild URL --from-offered where there is a file already"
         )
 
     def __reduce__(self) -> tuple[object, ...]:

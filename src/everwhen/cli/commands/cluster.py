@@ -274,7 +274,8 @@ def trim(url: ClusterArgument, *, json: JsonOption = False) -> None:
     if not out.is_terminal:
         out.fields({name: getattr(done, name) for name in done.__struct_fields__})
         return
-    out.done(f"dropped {counted(done.dropped, 'message')}: {_beginning(done)}")
+    dropped = f"dropped {counted(done.dropped, 'message')}" if done.dropped else "nothing to drop"
+    out.done(f"{dropped}: {_beginning(done)}")
     out.console.print(f"  {_held(done)}")
 
 
