@@ -18,6 +18,8 @@ import asyncio
 import json
 import multiprocessing
 import platform
+import random
+import shutil
 import statistics
 import tempfile
 import threading
@@ -51,7 +53,9 @@ from benchmarks.postgres_contenders import (
 from tests.nats_cluster import NatsCluster, nats_cluster
 
 import everwhen
+from everwhen.cluster import bootstrap_replica, offer_replica, rebuild_replica
 from everwhen.system.compression import Compressor
+from everwhen.system.durable_files import sync_file
 
 Line = Callable[[Contender], tuple[int, float]]
 
@@ -218,6 +222,51 @@ def lag(commits: int, folder: Path) -> dict[str, float]:
     return {"p50 ms": p50, "p99 ms": p99}
 
 
+def copies(events: int, rounds: int, folder: Path) -> dict[str, float]:
+    """MB/s, by the size of a replica, of what is done with a copy of it; and of its plain copy."""
+    writer = EverwhenCluster(folder)
+    chance = random.Random(1)
+    for first in range(0, events, 320):  # as 32 writers would
+        writer.store.commit_batch(
+            everwhen.Commit((everwhen.Write(f"game-{n % 500}", [noted(chance, n)] * 10),))
+            for n in range(first, first + 320, 10)
+        )
+    writer.store.close()
+    replica = folder / "replica.db"
+    megabytes = replica.stat().st_size / 1e6
+    backup = folder / "backup.db"
+    with everwhen.open_store(replica, read_only=True) as store:
+        store.backup(backup)
+
+    def plain() -> None:
+        shutil.copyfile(replica, folder / "plain.db")
+        sync_file(folder / "plain.db")
+
+    ways: dict[str, Callable[[], object]] = {
+        "plain": plain,
+        "offer": lambda: offer_replica(writer.url()),
+        "bootstrap": lambda: bootstrap_replica(writer.url("offered")),
+        "bootstrap from a file": lambda: bootstrap_replica(writer.url("file"), backup),
+        "rebuild from the log": lambda: rebuild_replica(writer.url("whole")),
+    }
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            took[name].append(writer.timed(way))
+        for made in ("plain", "offered", "file", "whole"):
+            (folder / f"{made}.db").unlink()
+    found = {f"{name} MB/s": megabytes / statistics.median(took[name]) for name in ways}
+    print(f"{f'copies of {megabytes:.0f} MB':28s} " + ", ".join(
+        f"{name} {speed:.0f}" for name, speed in found.items()
+    ), flush=True)  # fmt: skip
+    return found
+
+
+def noted(chance: random.Random, number: int) -> BetPlaced:
+    """An event of about a kilobyte, which hardly compresses."""
+    return BetPlaced(number, 5, "table-17", chance.randbytes(500).hex())
+
+
 def lines(*, quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
     """What is measured, and whom it concerns: the first one is what the others are compared to."""
     k = 1 if quick else 4
@@ -266,6 +315,10 @@ def main() -> None:
         if options.only in "lag":
             with tempfile.TemporaryDirectory(prefix="everwhen-bench-") as folder:
                 results["lag"] = {"everwhen": lag(200 if options.quick else 1_000, Path(folder))}
+        if options.only in "copies":
+            with tempfile.TemporaryDirectory(prefix="everwhen-bench-") as folder:
+                events = 20_000 if options.quick else 300_000
+                results["copies"] = {"everwhen": copies(events, rounds, Path(folder))}
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 

@@ -87,6 +87,14 @@ class Place:
 
         return asyncio.run(done())
 
+    def messages(self) -> int:
+        """How many there are of all objects: chunks, descriptions and what else there is."""
+
+        async def counted(context: Any) -> int:
+            return int((await context.stream_info(f"OBJ_{self.objects.bucket}")).state.messages)
+
+        return int(self.in_nats(counted))
+
     def close(self) -> None:
         self._opened.close()
 
@@ -137,11 +145,8 @@ def test_an_object_that_is_deleted_leaves_nothing(place: Place) -> None:
     assert place.objects.read("a", 1) is None
     assert place.objects.read("a.b", 1) == b"2"
 
-    async def messages(context: Any) -> int:
-        return int((await context.stream_info(f"OBJ_{place.objects.bucket}")).state.messages)
-
     place.objects.delete("a.b")
-    assert place.in_nats(messages) == 0
+    assert place.messages() == 0
 
 
 def test_an_object_that_is_half_there_is_none(place: Place) -> None:
@@ -184,6 +189,19 @@ def test_an_object_is_whole_whatever_is_lost_of_it(
     assert proxy.struck == 3
     assert [event.event for event in place.open("two").read()] == large(1)
     assert len(place.objects.names()) == 1
+
+
+def test_an_object_that_is_put_again_leaves_nothing_of_the_first_time(
+    place: Place, proxy: NatsProxy
+) -> None:
+    store = place.open("one", slow=True)
+    proxy.lose("request", DESCRIPTIONS, 1)
+    store.append("s", large(1))
+    assert proxy.struck == 1
+    (name,) = place.objects.names()
+    size = place.objects.size(name) or 0
+    assert place.messages() == -(-size // (1 << 20)) + 1
+    assert [event.event for event in place.open("two").read()] == large(1)
 
 
 # Orphans
@@ -296,3 +314,23 @@ def test_what_a_deleted_branch_has_left_is_swept_and_a_new_branch_isnt_hurt(
     place.objects.put(f"{new}.9.zzz", b"no message's")
     assert sorted(one.name for one in sweep_objects(place.url("one"))) == sorted(left)
     assert place.objects.names() == sorted([stays, f"{new}.9.zzz"])
+
+
+def test_what_would_stand_behind_a_message_that_a_log_hasnt_got_stays_but_for_a_branch(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's own log doesn't end before it did, unless somebody is restoring it."""
+    monkeypatch.setattr(subject_log, "_CONFIRMED_SECONDS", 0.5)
+    store = place.open("one")
+    with store.create_branch("what-if") as branch:
+        branch.append("s", small())
+    stays, goes = [], []
+    for name in ("main", store.branches()[0].id):
+        last = place.log(name).last()
+        stays.append(LargeMessageName(name, last, uuid4().bytes))
+        beyond = LargeMessageName(name, last + 100, uuid4().bytes)
+        (stays if name == "main" else goes).append(beyond)
+    for one in (*stays, *goes):
+        place.objects.put(str(one), b"anything")
+    assert [one.name for one in sweep_objects(place.url("one"))] == [*map(str, goes)]
+    assert place.objects.names() == sorted(map(str, stays))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -210,6 +211,25 @@ def test_of_two_that_offer_at_once_one_is_the_newest(nodes: Nodes) -> None:
         offer_replica(nodes.url("a"), progress=overtake)
     assert len(nodes.copies()) == 1
     assert bootstrap_replica(nodes.url("c")).copied == others[0]
+
+
+def test_a_copy_that_is_begun_before_older_ones_are_deleted_stays_whole(
+    nats: NatsCluster, nodes: Nodes
+) -> None:
+    bootstrap_replica(nodes.url("b"), nodes.file("a"))
+    with nats_proxy(nats.nodes[0].port) as proxy, ThreadPoolExecutor() as pool:
+        held = proxy.hold("answer", r"\$O\..*\.C\.replica\.references")
+        first = pool.submit(offer_replica, nodes.url("a", proxy.port))
+        held.come()
+
+        def let_it_delete(progress: ReplicaProgress) -> None:
+            if progress.stage == "offering":
+                held.release()
+                first.result(PATIENCE_SECONDS)
+
+        offer_replica(nodes.url("b"), progress=let_it_delete)
+    assert len(nodes.copies()) == 1
+    assert bootstrap_replica(nodes.url("c")).position == 40
 
 
 def test_a_copy_that_is_replaced_while_it_is_fetched_is_left_for_the_newer_one(
