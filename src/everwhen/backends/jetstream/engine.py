@@ -467,6 +467,8 @@ class JetStreamEngine(SqliteEngine):
         with self.lock.turn(), self.lock.mutex:
             self.check_open()
             self._check_writable()
+            if not self._forwarding.is_asked:  # somebody has written it along with their own
+                return
             if self.inline:  # which is no concern of others
                 self._forwarding.answer(self._forwarding.taken(), 0, ())
             else:

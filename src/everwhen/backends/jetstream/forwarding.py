@@ -167,6 +167,11 @@ class AppendForwarding:
             finally:
                 del engine
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether something was handed over that nobody has taken yet."""
+        return bool(self._asked)
+
     def taken(self) -> HandedOver:
         """What was handed over and nobody has taken yet; to be answered, or given back."""
         self._gathering.wait(self._asked.__len__)
