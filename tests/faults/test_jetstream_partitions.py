@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,15 @@ from tests.nats_cluster import NatsCluster, NatsNode, nats_cluster
 from tests.nats_proxy import NatsProxy, nats_proxy
 from tests.patience import PATIENCE_SECONDS
 
-from everwhen import Store, open_store
+from everwhen import Event, Store, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.errors import StorageError
+
+
+class Large(Event):
+    text: str
+
 
 JETSTREAM = r"\$JS\..*|ew\.[^.]+\.log\.[^.]+"
 ENDLESS = 10**6
@@ -113,6 +119,24 @@ def test_a_client_leaves_a_server_that_is_parted_from_the_others(role: str, tmp_
             assert [event.event.commit for event in branch.read()] == ["before", "on the branch"]
             _await(lambda: not parted.clients())
             assert sum(node.clients() for node in cluster.nodes) == 1
+
+
+def test_a_large_message_under_way_to_a_server_that_is_cut_off_is_sent_to_another_one(
+    tmp_path: Path,
+) -> None:
+    """More than the system takes on its own; it would go on for a quarter of an hour."""
+    with (
+        cut_off_hosts(3) as hosts,
+        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
+    ):
+        url = cluster.url(cluster.new_name(), tmp_path / "replica.db")
+        with open_store(url, events=[Large], busy_timeout=PATIENCE_SECONDS) as store:
+            store.append("a", [Large("small")])
+            (used,) = (node for node in cluster.nodes if node.clients())
+            hosts[cluster.nodes.index(used)].cut()
+            large = random.Random(1).randbytes(3_000_000).hex()
+            assert store.append("a", [Large(large)]).position == 2
+            assert [event.event for event in store.read()] == [Large("small"), Large(large)]
 
 
 class Behind(NamedTuple):

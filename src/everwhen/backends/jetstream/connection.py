@@ -83,7 +83,7 @@ class _Listener(NamedTuple):
 
 
 class _Client(Client):
-    """Says to a server who it is only over TLS, where the URL says so.
+    """Says to a server who it is only over TLS, where the URL says so, and waits for none to end.
 
     The library itself goes on in the clear where the server's first line, which comes in the clear,
     doesn't ask for TLS.
@@ -95,6 +95,13 @@ class _Client(Client):
         if self.needs_tls and self.is_connecting and not info.get("tls_required"):
             raise NotEncryptedError
         await super()._process_info(info, *args, **named)
+
+    async def _attempt_reconnect(self) -> None:
+        """Give up what is under way: a server that can't be reached would never have taken it."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
 
     def drop_connection(self) -> None:
         """Close what an attempt that failed has opened: the library forgets it."""
@@ -118,6 +125,8 @@ class Connection:
         self._reviving = asyncio.Lock()
         self._trusted_at = 0.0
         """When the server was last taken, or last proved that it reaches a majority."""
+        self._failing_since = self._failed_at = 0.0
+        """When the tries began that have failed one after the other, and when the latest did."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="everwhen-nats", daemon=True
@@ -234,9 +243,9 @@ class Connection:
     def pause(self, seconds: float, since: float) -> None:
         """Wait, before what has failed since that moment is tried again.
 
-        Another server is taken where this one has proved nothing for some seconds of that. It may
-        be parted from the others, and answer pings, even questions, all the same. What others are
-        asking meanwhile may go unanswered.
+        Another server is taken where this one has proved nothing for some seconds of failing, of
+        this and of what was tried just before. It may be parted from the others, and answer pings,
+        even questions, all the same. What others are asking meanwhile may go unanswered.
         """
         with contextlib.suppress(UnansweredError):
             self._call(self._doubted(since))
@@ -244,7 +253,11 @@ class Connection:
 
     async def _doubted(self, since: float) -> None:
         now = time.monotonic()
-        if now - max(since, self._trusted_at) > _TRUSTED_SECONDS and len(self._client.servers) > 1:
+        if now - self._failed_at > 2 * _TRUSTED_SECONDS:  # nothing was tried meanwhile
+            self._failing_since = since
+        self._failed_at = now
+        for_long = now - max(self._failing_since, self._trusted_at) > _TRUSTED_SECONDS
+        if for_long and len(self._client.servers) > 1:
             self._trusted_at = now
             await self._client.force_reconnect()
 
