@@ -324,7 +324,8 @@ def test_what_would_stand_behind_a_message_that_a_log_hasnt_got_stays_but_for_a_
     store = place.open("one")
     with store.create_branch("what-if") as branch:
         branch.append("s", small())
-    stays, goes = [], []
+    stays: list[LargeMessageName] = []
+    goes: list[LargeMessageName] = []
     for name in ("main", store.branches()[0].id):
         last = place.log(name).last()
         stays.append(LargeMessageName(name, last, uuid4().bytes))
