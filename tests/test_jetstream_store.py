@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import apsw
 import pytest
-from tests.nats_cluster import NatsCluster
+from tests.nats_cluster import NatsCluster, nats_cluster
 from tests.patience import PATIENCE_SECONDS
 from tests.read_elsewhere import bytes_of
 
@@ -453,8 +453,6 @@ def test_no_password_is_shown() -> None:
 
 @contextmanager
 def _lazy_server() -> Iterator[NatsCluster]:
-    from tests.nats_cluster import nats_cluster
-
     with nats_cluster(1, sync='"10s"') as lazy:
         yield lazy
 
@@ -469,3 +467,45 @@ def test_a_server_that_syncs_now_and_then_is_refused(tmp_path: Path) -> None:
         silent = url.replace("monitor=", "monitor=127.0.0.1:1,")
         with pytest.raises(StorageError, match="monitor=host1:8222"):
             open_store(silent)
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_store_is_opened_while_a_server_is_gone_though_it_cant_be_asked(
+    role: str, tmp_path: Path
+) -> None:
+    with nats_cluster(3) as cluster:
+        one, two = (cluster.url("shop", tmp_path / name) for name in ("one.db", "two.db"))
+        with open_store(one) as store:
+            store.append("game-1", [_event(1)])
+        leader = cluster.leader("shop")
+        follower = next(node for node in cluster.nodes if node is not leader)
+        gone = leader if role == "leader" else follower
+        unasked = [node for node in cluster.nodes if node is not gone]
+        monitors = ",".join(f"127.0.0.1:{node.monitor}" for node in unasked)
+        with pytest.raises(StorageError, match="nobody spoke for"):
+            open_store(two.partition("&monitor=")[0] + f"&monitor={monitors}")
+        gone.kill()
+        for url in (one, two):
+            with open_store(url, busy_timeout=PATIENCE_SECONDS) as store:
+                store.append("game-1", [_event(2)])
+        gone.start()
+        gone.wait()
+        with open_store(two, busy_timeout=PATIENCE_SECONDS) as store:
+            assert store.head().position == 3
+
+
+def test_a_store_isnt_opened_where_a_server_that_doesnt_sync_is_beside_one_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    with nats_cluster(3) as cluster:
+        url = cluster.url("shop", tmp_path / "one.db")
+        open_store(url).close()
+        lazy, gone, _ = cluster.nodes
+        lazy.stop()
+        file = lazy.folder / "nats.conf"
+        file.write_text(file.read_text().replace("sync_interval: always", 'sync_interval: "10s"'))
+        lazy.start()
+        lazy.wait()
+        gone.kill()
+        with pytest.raises(StorageError, match=f"{lazy.name} doesn't"):
+            open_store(url, busy_timeout=PATIENCE_SECONDS)

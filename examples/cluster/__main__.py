@@ -105,11 +105,7 @@ def _replica(folder: Path, node: int) -> Path:
 def _url(folder: Path, servers: list[Server], node: int) -> str:
     hosts = ",".join(f"127.0.0.1:{server.client}" for server in servers)
     monitors = ",".join(f"127.0.0.1:{server.monitor}" for server in servers)
-    # with a server down, nobody asks that one whether it syncs: we have started it, and know
-    return (
-        f"nats://{hosts}/casino?replica={_replica(folder, node)}&monitor={monitors}"
-        f"&assume_durable=yes"
-    )
+    return f"nats://{hosts}/casino?replica={_replica(folder, node)}&monitor={monitors}"
 
 
 def _say(text: str) -> None:

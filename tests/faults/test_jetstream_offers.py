@@ -54,10 +54,7 @@ def test_a_copy_is_offered_and_fetched_whole_while_the_leader_is_killed(
 ) -> None:
     monkeypatch.setattr(offering, "_PART_BYTES", 50_000)
     with nats_cluster(3) as cluster:
-        one, two = (
-            cluster.url("shop", tmp_path / f"{name}.db", assume_durable="yes")
-            for name in ("one", "two")
-        )
+        one, two = (cluster.url("shop", tmp_path / f"{name}.db") for name in ("one", "two"))
         with open_store(one, events=[Entry]) as store:
             for number in range(60):
                 store.append(f"s-{number}", entries(f"k{number}", 2, 5_000))

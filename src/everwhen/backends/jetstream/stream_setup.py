@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
-from everwhen.backends.jetstream.monitoring import asked_servers
+from everwhen.backends.jetstream.monitoring import MonitoredServer, asked_servers
 from everwhen.vocabulary.errors import NotAStoreError, ReadOnlyError, StorageError
 
 _ANSWER_SECONDS: Final = 2.0
 _BETWEEN_TRIES: Final = 0.1
+_GONE_SECONDS: Final = 4.0
+"""How long a leader hasn't heard from a server that takes no part in what is acknowledged now."""
+_GOING_SECONDS: Final = 6.0
+"""For how long it is asked anew about a server that doesn't answer: it may have just ended."""
 NO_STREAM: Final = 10059
 _SYNC: Final = "jetstream { sync_interval: always }"
 
@@ -71,6 +76,23 @@ class LogStream(msgspec.Struct):
     state: _State = msgspec.field(default_factory=_State)
     cluster: _Cluster | None = None
 
+    def gone(self, watched: float) -> set[str]:
+        """The names of those that, as the leader says, aren't there.
+
+        A leader that is new hasn't heard from them at all; that counts when it was ``watched`` for
+        so many seconds.
+        """
+        peers = self.cluster.replicas if self.cluster is not None else []
+        silent = _GONE_SECONDS * 1_000_000_000
+        is_long = watched > _GONE_SECONDS
+        return {
+            peer.name
+            for peer in peers
+            if peer.offline
+            or peer.active > silent
+            or (is_long and not peer.active and not peer.current)
+        }
+
     @property
     def servers(self) -> list[str]:
         """The names of the servers that keep it; none for a server that is alone."""
@@ -117,7 +139,7 @@ def opened_stream(
         )
     _check(info.config, address)
     if not address.assume_durable:
-        _check_synced(info, address)
+        _check_synced(connection, address, info, until)
     return info
 
 
@@ -177,22 +199,53 @@ def _check(config: StreamConfig, address: ClusterAddress) -> None:
             )
 
 
-def _check_synced(info: LogStream, address: ClusterAddress) -> None:
-    """Raises `StorageError` unless all servers that keep the stream say that they sync always."""
-    synced, said = set(), list[str]()
-    for server in asked_servers(address):
+def _check_synced(
+    connection: Connection, address: ClusterAddress, info: LogStream, until: float
+) -> None:
+    """Raises `StorageError` unless all servers that keep the stream say that they sync always.
+
+    One that is gone says nothing, and acknowledges nothing, so a majority without it will do.
+    """
+    begun = time.monotonic()
+    while True:
+        watched = time.monotonic() - begun
+        problem = _unsynced(info, asked_servers(address), watched)
+        if problem is None:
+            return
+        if not problem.may_be_going or watched > _GOING_SECONDS:
+            raise StorageError(
+                f"{address.place}: it isn't certain that every server of the log syncs what it "
+                f"acknowledges to its disk ({problem.heard}). Set {_SYNC} on each and say in the "
+                f"URL where their monitoring ports are: monitor=host1:8222,host2:8222,…; or, where "
+                f"you know it, add assume_durable=yes"
+            )
+        time.sleep(_BETWEEN_TRIES)
+        info = _asked(connection, f"STREAM.INFO.{address.stream}", {}, until)
+
+
+class _Unsynced(NamedTuple):
+    heard: str
+    may_be_going: bool
+
+
+def _unsynced(
+    info: LogStream, servers: Iterable[MonitoredServer], watched: float
+) -> _Unsynced | None:
+    """What isn't certain of them; None where all is. For ``watched`` see ``gone``."""
+    synced, said = set[str](), list[str]()
+    is_denied = False
+    for server in servers:
         if server.problem is not None:
             said.append(f"{server.monitor} doesn't say ({server.problem})")
         elif server.syncs and server.name:
             synced.add(server.name)
         else:
+            is_denied = True
             said.append(f"{server.name or server.monitor} doesn't")
     missing = [name for name in info.servers if name not in synced]
-    if missing or not synced:
-        heard = "; ".join(said) or f"nobody spoke for {', '.join(missing)}"
-        raise StorageError(
-            f"{address.place}: it isn't certain that every server of the log syncs what it "
-            f"acknowledges to its disk ({heard}). Set {_SYNC} on each and say in the URL where "
-            f"their monitoring ports are: monitor=host1:8222,host2:8222,…; or, where you know it, "
-            f"add assume_durable=yes"
-        )
+    lasting = {*missing} - info.gone(watched)
+    is_majority = not info.servers or 2 * len(missing) < len(info.servers)
+    if synced and is_majority and not lasting and not (missing and is_denied):
+        return None
+    heard = "; ".join(said) or f"nobody spoke for {', '.join(missing)}"
+    return _Unsynced(heard, may_be_going=bool(synced) and is_majority and not is_denied)
