@@ -1,4 +1,4 @@
-"""Questions to servers: each thread gets its own answer, or hears that there is none."""
+"""Requests: each thread gets its own answer, or hears that there is none."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def connection(address: ClusterAddress) -> Iterator[Connection]:
 def test_each_thread_gets_its_own_answer(connection: Connection, address: ClusterAddress) -> None:
     with closing(Connection(address, PATIENCE_SECONDS)) as other:
 
-        def answer(question: Msg) -> None:
-            other.say(question.reply, question.data + b"!")
+        def answer(asked: Msg) -> None:
+            other.say(asked.reply, asked.data + b"!")
 
         _listen(other, address.subject, answer)
         texts = [b"%d" % number for number in range(400)]
@@ -51,10 +51,10 @@ def test_each_thread_gets_its_own_answer(connection: Connection, address: Cluste
 
         with ThreadPoolExecutor(8) as threads:
             assert list(threads.map(ask, texts)) == [text + b"!" for text in texts]
-    assert not connection._open._waiting
+    assert not len(connection._open_requests)
 
 
-def test_a_question_to_nobody_isnt_waited_for(connection: Connection) -> None:
+def test_a_request_to_nobody_isnt_waited_for(connection: Connection) -> None:
     with pytest.raises(UnansweredError, match="no responders"):
         connection.request("nobody.listens.here", b"", PATIENCE_SECONDS)
 

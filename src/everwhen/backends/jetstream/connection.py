@@ -140,8 +140,8 @@ class Connection:
         self._thread.start()
         try:
             self._client: Client = self._call(self._connected())
-            self._requests_open = OpenRequests(self._client.new_inbox(), self._explained)
-            self.listen(f"{self._requests_open.inbox}.*", self._requests_open.hear)
+            self._open_requests = OpenRequests(self._client.new_inbox(), self._explained)
+            self.listen(f"{self._open_requests.inbox}.*", self._open_requests.hear)
         except BaseException:
             self._end()
             raise
@@ -161,26 +161,26 @@ class Connection:
         self, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
         """The answer. Raises `UnansweredError` where none comes."""
-        question = OpenRequest(subject, seconds)
-        self._hand_over(self._begin, self._ask(question, data, headers))
+        request = OpenRequest(subject, seconds)
+        self._hand_over(self._begin, self._ask(request, data, headers))
         with self._answering():
-            return question.answer.result()
+            return request.answer.result()
 
-    async def _ask(self, question: OpenRequest, data: bytes, headers: dict[str, str] | None) -> None:
+    async def _ask(self, request: OpenRequest, data: bytes, headers: dict[str, str] | None) -> None:
         try:
             client = await self._living()
-            self._denials.pop(question.subject.lower(), None)
-            reply = self._requests_open.add(question)
-            await client.publish(question.subject, data, reply=reply, headers=headers)
-            self._requests_open.limit(question)
+            self._denials.pop(request.subject.lower(), None)
+            reply = self._open_requests.add(request)
+            await client.publish(request.subject, data, reply=reply, headers=headers)
+            self._open_requests.limit(request)
         except Exception as error:  # noqa: BLE001 (it goes to the thread that waits)
-            self._requests_open.end(question, error)
+            self._open_requests.end(request, error)
 
-    def _explained(self, question: OpenRequest, error: Exception) -> Exception:
+    def _explained(self, request: OpenRequest, error: Exception) -> Exception:
         """What the servers have said of it, if anything; else the error itself."""
         if isinstance(error, NatsError):
             try:
-                self._check_allowed(question.subject)
+                self._check_allowed(request.subject)
             except StorageError as said:
                 return said
         return error
@@ -400,7 +400,7 @@ class Connection:
             raise
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have it done. A thread that waits for work itself waits some turns of the loop longer."""
+        """Have it done, waited for by nobody: that spares some turns of the loop."""
         self._loop.call_soon_threadsafe(self._keep, work)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -423,6 +423,7 @@ class Connection:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
+        """Around what waits for an answer. Raises `UnansweredError` where none comes."""
         try:
             yield
         except (NatsError, OSError, TimeoutError) as error:
@@ -444,7 +445,7 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._client.close()
-        self._requests_open.end_all(ConnectionClosedError())
+        self._open_requests.end_all(ConnectionClosedError())
 
     def _end(self) -> None:
         if sys.is_finalizing():

@@ -1,7 +1,7 @@
-"""OpenRequests to servers whose answers threads wait for, at the price of few turns of the event loop.
+"""Requests whose answers threads wait for, at the price of few turns of the event loop.
 
-The library's own requests have a task and a timeout each, and the task wakes before the thread. An
-answer that is heard here wakes the thread itself.
+The library's own requests have a task and a timeout each, and the task wakes before the thread.
+An answer that is heard here wakes the thread itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_RESPONDERS: Final = "503"
 
 
 class OpenRequest:
-    """One question; ``answer`` is for the thread that asks, all else for the event loop's."""
+    """One request; ``answer`` is for the thread that waits, all else for the event loop's."""
 
     __slots__ = ("answer", "number", "seconds", "subject", "timer")
 
@@ -33,7 +33,7 @@ class OpenRequest:
 
 
 class OpenRequests:
-    """Those of one connection that are open. ``explained`` says why one had no answer."""
+    """Those of one connection. ``explained`` says better than an error why one has no answer."""
 
     def __init__(
         self, inbox: str, explained: Callable[[OpenRequest, Exception], Exception]
@@ -43,42 +43,45 @@ class OpenRequests:
         self._numbers = itertools.count(1)
         self._open: dict[str, OpenRequest] = {}
 
-    def add(self, question: OpenRequest) -> str:
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, request: OpenRequest) -> str:
         """The subject for its answer."""
-        question.number = number = str(next(self._numbers))
-        self._open[number] = question
+        request.number = number = str(next(self._numbers))
+        self._open[number] = request
         return f"{self.inbox}.{number}"
 
-    def limit(self, question: OpenRequest) -> None:
+    def limit(self, request: OpenRequest) -> None:
         """It was sent: end it where no answer comes in its time."""
-        if not question.answer.done():
-            question.timer = asyncio.get_running_loop().call_later(
-                question.seconds, self.end, question, NatsTimeoutError()
+        if not request.answer.done():
+            request.timer = asyncio.get_running_loop().call_later(
+                request.seconds, self.end, request, NatsTimeoutError()
             )
 
     def hear(self, message: Msg) -> None:
-        """Take an answer; one to a question that has ended is dropped."""
-        question = self._open.get(message.subject.rpartition(".")[2])
-        if question is None:
+        """Take an answer. One to a request that has ended is nobody's."""
+        request = self._open.get(message.subject.rpartition(".")[2])
+        if request is None:
             return
         if (message.headers or {}).get("Status") == _NO_RESPONDERS:
-            self.end(question, NoRespondersError())
+            self.end(request, NoRespondersError())
         else:
-            self._close(question)
-            question.answer.set_result(message)
+            self._close(request)
+            request.answer.set_result(message)
 
-    def end(self, question: OpenRequest, error: Exception) -> None:
+    def end(self, request: OpenRequest, error: Exception) -> None:
         """It gets no answer."""
-        self._close(question)
-        if not question.answer.done():
-            question.answer.set_exception(self._explained(question, error))
+        self._close(request)
+        if not request.answer.done():
+            request.answer.set_exception(self._explained(request, error))
 
     def end_all(self, error: Exception) -> None:
         """Nothing is heard any more."""
-        for question in list(self._open.values()):
-            self.end(question, error)
+        for request in list(self._open.values()):
+            self.end(request, error)
 
-    def _close(self, question: OpenRequest) -> None:
-        self._open.pop(question.number, None)
-        if question.timer is not None:
-            question.timer.cancel()
+    def _close(self, request: OpenRequest) -> None:
+        self._open.pop(request.number, None)
+        if request.timer is not None:
+            request.timer.cancel()
