@@ -11,19 +11,24 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.open_requests import OpenRequest, OpenRequests
 from everwhen.backends.jetstream.ways_in import needs_tls, ways_in
 from everwhen.vocabulary.errors import StorageError, StoreClosedError
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _CONNECTING_SECONDS: Final = 2
@@ -122,6 +127,7 @@ class Connection:
         self._denials: dict[str, str] = {}
         self._failures: deque[Exception] = deque(maxlen=_REMEMBERED)
         self._listening: dict[_Listener, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._reviving = asyncio.Lock()
         self._trusted_at = 0.0
         """When the server was last taken, or last proved that it reaches a majority."""
@@ -134,6 +140,8 @@ class Connection:
         self._thread.start()
         try:
             self._client: Client = self._call(self._connected())
+            self._open_requests = OpenRequests(self._client.new_inbox(), self._explained)
+            self.listen(f"{self._open_requests.inbox}.*", self._open_requests.hear)
         except BaseException:
             self._end()
             raise
@@ -153,18 +161,29 @@ class Connection:
         self, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
         """The answer. Raises `UnansweredError` where none comes."""
-        return self._call(self._request(subject, data, seconds, headers))
+        request = OpenRequest(subject, seconds)
+        self._hand_over(self._begin, self._ask(request, data, headers))
+        with self._answering():
+            return request.answer.result()
 
-    async def _request(
-        self, subject: str, data: bytes, seconds: float, headers: dict[str, str] | None
-    ) -> Msg:
-        client = await self._living()
-        self._denials.pop(subject.lower(), None)
+    async def _ask(self, request: OpenRequest, data: bytes, headers: dict[str, str] | None) -> None:
         try:
-            return await client.request(subject, data, seconds, headers=headers)
-        except NatsError:
-            self._check_allowed(subject)
-            raise
+            client = await self._living()
+            self._denials.pop(request.subject.lower(), None)
+            reply = self._open_requests.add(request)
+            await client.publish(request.subject, data, reply=reply, headers=headers)
+            self._open_requests.limit(request)
+        except Exception as error:  # noqa: BLE001 (it goes to the thread that waits)
+            self._open_requests.end(request, error)
+
+    def _explained(self, request: OpenRequest, error: Exception) -> Exception:
+        """What the servers have said of it, if anything; else the error itself."""
+        if isinstance(error, NatsError):
+            try:
+                self._check_allowed(request.subject)
+            except StorageError as said:
+                return said
+        return error
 
     def _check_allowed(self, subject: str) -> None:
         """Raises `DeniedError` where a server has said that it isn't."""
@@ -263,8 +282,11 @@ class Connection:
 
     def say(self, subject: str, data: bytes) -> None:
         """Publish something that may be lost. Doesn't wait."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            asyncio.run_coroutine_threadsafe(self._said(subject, data), self._loop)
+        work = self._said(subject, data)
+        try:
+            self._begin(work)
+        except RuntimeError:  # the loop is closed
+            work.close()
 
     async def _said(self, subject: str, data: bytes) -> None:
         with contextlib.suppress(NatsError):
@@ -369,23 +391,45 @@ class Connection:
             self._denials[subject] = _said(error)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        running = self._hand_over(partial(asyncio.run_coroutine_threadsafe, loop=self._loop), work)
+        try:
+            with self._answering():
+                return running.result()
+        except BaseException:
+            running.cancel()
+            raise
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have it done, waited for by nobody: that spares some turns of the loop."""
+        self._loop.call_soon_threadsafe(self._keep, work)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hand_over(
+        self, hand_over: Callable[[Coroutine[Any, Any, T]], R], work: Coroutine[Any, Any, T]
+    ) -> R:
+        """Give work to the loop. Raises `StoreClosedError` where nobody would do it."""
         if sys.is_finalizing() or threading.current_thread() is self._thread:
             work.close()
-            raise StoreClosedError  # nobody would do it
+            raise StoreClosedError
         try:
-            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+            return hand_over(work)
         except RuntimeError as error:
             work.close()
             raise StoreClosedError from error
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Around what waits for an answer. Raises `UnansweredError` where none comes."""
         try:
-            return running.result()
+            yield
         except (NatsError, OSError, TimeoutError) as error:
             raise UnansweredError(
                 f"{self._place}: no answer ({error or type(error).__name__})"
             ) from error
-        except BaseException:
-            running.cancel()
-            raise
 
     def close(self) -> None:
         """Let go of it; the last user ends it."""
@@ -401,6 +445,7 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self._client.close()
+        self._open_requests.end_all(ConnectionClosedError())
 
     def _end(self) -> None:
         if sys.is_finalizing():

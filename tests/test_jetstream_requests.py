@@ -1,0 +1,88 @@
+"""Requests: each thread gets its own answer, or hears that there is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+from tests.nats_cluster import NatsCluster
+from tests.patience import PATIENCE_SECONDS
+
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.connection import Connection, UnansweredError
+
+pytestmark = pytest.mark.slow
+
+
+def _listen(connection: Connection, subject: str, heard: Callable[[Msg], None]) -> None:
+    """Returns once the server knows that somebody listens."""
+    connection.listen(subject, heard)
+    connection.request("$JS.API.INFO", b"", PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def address(nats: NatsCluster, tmp_path: Path) -> ClusterAddress:
+    return ClusterAddress.parsed(nats.url(nats.new_name(), tmp_path / "replica.db"))
+
+
+@pytest.fixture
+def connection(address: ClusterAddress) -> Iterator[Connection]:
+    with closing(Connection(address, PATIENCE_SECONDS)) as found:
+        yield found
+
+
+def test_each_thread_gets_its_own_answer(connection: Connection, address: ClusterAddress) -> None:
+    with closing(Connection(address, PATIENCE_SECONDS)) as other:
+
+        def answer(asked: Msg) -> None:
+            other.say(asked.reply, asked.data + b"!")
+
+        _listen(other, address.subject, answer)
+        texts = [b"%d" % number for number in range(400)]
+
+        def ask(text: bytes) -> bytes:
+            return bytes(connection.request(address.subject, text, PATIENCE_SECONDS).data)
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(ask, texts)) == [text + b"!" for text in texts]
+    assert not len(connection._open_requests)
+
+
+def test_a_request_to_nobody_isnt_waited_for(connection: Connection) -> None:
+    with pytest.raises(UnansweredError, match="no responders"):
+        connection.request("nobody.listens.here", b"", PATIENCE_SECONDS)
+
+
+def test_what_nobody_answers_ends_in_its_time_and_a_late_answer_is_nobodys(
+    connection: Connection, address: ClusterAddress
+) -> None:
+    heard: list[Msg] = []
+    with closing(Connection(address, PATIENCE_SECONDS)) as other:
+        _listen(other, address.subject, heard.append)
+        with pytest.raises(UnansweredError, match="timeout"):
+            connection.request(address.subject, b"1", 0.05)
+        _listen(other, f"{address.subject}.2", lambda asked: other.say(asked.reply, b"second"))
+        (late,) = heard
+        other.say(late.reply, b"first")
+        answer = connection.request(f"{address.subject}.2", b"2", PATIENCE_SECONDS)
+        assert answer.data == b"second"
+
+
+def test_closing_ends_what_is_being_waited_for(address: ClusterAddress) -> None:
+    asking, silent = (Connection(address, PATIENCE_SECONDS) for _ in "12")
+    heard = threading.Event()
+    with closing(silent), ThreadPoolExecutor(1) as thread:
+        _listen(silent, address.subject, lambda _: heard.set())
+        began = time.monotonic()
+        waiting = thread.submit(asking.request, address.subject, b"", 10 * PATIENCE_SECONDS)
+        assert heard.wait(PATIENCE_SECONDS)
+        asking.close()
+        with pytest.raises(UnansweredError, match="connection closed"):
+            waiting.result(PATIENCE_SECONDS)
+        assert time.monotonic() - began < 10 * PATIENCE_SECONDS
