@@ -121,6 +121,28 @@ def test_a_client_leaves_a_server_that_is_parted_from_the_others(role: str, tmp_
             assert sum(node.clients() for node in cluster.nodes) == 1
 
 
+def test_a_replica_that_is_only_read_follows_though_its_server_is_parted_from_the_others(
+    tmp_path: Path,
+) -> None:
+    """That server goes on to answer, by what it has."""
+    with (
+        cut_off_hosts(3) as hosts,
+        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
+    ):
+        name = cluster.new_name()
+        url = cluster.url(name, tmp_path / "read.db")
+        open_store(url).close()
+        leader = cluster.leader(name)
+        parted = next(node for node in cluster.nodes if node is not leader)
+        others = [node for node in cluster.nodes if node is not parted]
+        written = cluster.url_through(others, name, tmp_path / "written.db")
+        with opened_through(parted, cluster.nodes, url) as reading:
+            hosts[cluster.nodes.index(parted)].cut(only_from_hosts=True)
+            with open_store(written, events=[Entry]) as store:
+                position = store.append("a", entries("meanwhile", 1)).position
+            _await(lambda: reading.head().position == position)
+
+
 def test_a_large_message_under_way_to_a_server_that_is_cut_off_is_sent_to_another_one(
     tmp_path: Path,
 ) -> None:
@@ -174,9 +196,8 @@ def test_what_is_listened_to_is_heard_through_the_next_server(
     name = behind.cluster.new_name()
     address = ClusterAddress.parsed(behind.url(name, tmp_path / "replica.db"))
     connection = Connection(address, PATIENCE_SECONDS)
-    speaking = Connection(
-        ClusterAddress.parsed(behind.cluster.url(name, tmp_path / "replica.db")), PATIENCE_SECONDS
-    )
+    direct = ClusterAddress.parsed(behind.cluster.url(name, tmp_path / "replica.db"))
+    speaking = Connection(direct, PATIENCE_SECONDS)
     try:
         used = behind.used()
         heard = threading.Event()
@@ -191,13 +212,14 @@ def test_what_is_listened_to_is_heard_through_the_next_server(
                 connection.pause(0.1, since)
                 return False
 
+        _await(is_answered)
+        assert used.struck
+        assert any(proxy.accepted for proxy in behind.proxies if proxy is not used)
+
         def is_heard() -> bool:
             speaking.say(address.subject, b"")
             return heard.wait(0.1)
 
-        _await(is_answered)
-        assert used.struck
-        assert any(proxy.accepted for proxy in behind.proxies if proxy is not used)
         _await(is_heard)
     finally:
         speaking.close()

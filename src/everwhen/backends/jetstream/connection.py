@@ -259,6 +259,11 @@ class Connection:
         """Say that the server has just proved that it reaches a majority of the others."""
         self._trusted_at = time.monotonic()
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether that was some seconds ago at most, or a server was taken since."""
+        return time.monotonic() - self._trusted_at <= _TRUSTED_SECONDS
+
     def pause(self, seconds: float, since: float) -> None:
         """Wait, before what has failed since that moment is tried again.
 

@@ -167,7 +167,6 @@ class SubjectLog:
         while True:
             found = self._found({"last_by_subj": self.subject})
             if self._is_led():
-                self._connection.trust()
                 return found
             if time.monotonic() > until:
                 raise UnansweredError(
@@ -181,9 +180,12 @@ class SubjectLog:
         subject = f"$JS.API.STREAM.INFO.{self._stream}"
         try:
             answer = self._connection.request(subject, b"", _ANSWER_SECONDS)
-            return decode_stream(answer.data).is_led(_LED_SECONDS)
+            is_led = decode_stream(answer.data).is_led(_LED_SECONDS)
         except (UnansweredError, msgspec.DecodeError):
             return False
+        if is_led:
+            self._connection.trust()
+        return is_led
 
     def _found(self, question: dict[str, Any]) -> LogMessage | None:
         asked = msgspec.json.encode(question)
@@ -205,7 +207,11 @@ class SubjectLog:
             self._pause(until)
 
     def page(self, after: int, count: int) -> list[LogMessage]:
-        """Messages behind a sequence, from any server: perhaps not the newest, never wrong."""
+        """Messages behind a sequence, from any server: perhaps not the newest, never wrong.
+
+        Where it has none, it is seen now and then that it isn't parted from the others.
+        """
+        began = time.monotonic()
         question = {"seq": after + 1, "batch": count, "next_by_subj": self.subject}
         asked = msgspec.json.encode(question)
         subject = f"$JS.API.DIRECT.GET.{self._stream}"
@@ -219,6 +225,8 @@ class SubjectLog:
             headers = answer.headers or {}
             if not headers.get("Status"):
                 page.append(LogMessage(int(headers["Nats-Sequence"]), answer.data))
+        if not page and not self._connection.is_trusted and not self._is_led():
+            self._connection.pause(0, began)
         return page
 
     def certain_page(self, after: int, count: int) -> list[LogMessage]:
