@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -396,7 +397,9 @@ class Connection:
             self._denials[subject] = _said(error)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        running = self._hand_over(partial(asyncio.run_coroutine_threadsafe, loop=self._loop), work)
+        running: Future[T] = self._hand_over(
+            partial(asyncio.run_coroutine_threadsafe, loop=self._loop), work
+        )
         try:
             with self._answering():
                 return running.result()
