@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from contextlib import closing
@@ -10,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
+from nats.aio.msg import Msg
 from tests.cli.everwhen_shell import Shell
 from tests.nats_cluster import NatsCluster
 from tests.patience import PATIENCE_SECONDS
 
 from everwhen import Event, Store, open_store
+from everwhen.backends.jetstream.address import ClusterAddress
+from everwhen.backends.jetstream.connection import Connection
+from everwhen.backends.jetstream.large_messages import LargeMessages
+from everwhen.backends.jetstream.registration import question_subject
 from everwhen.backends.jetstream.subject_log import SubjectLog
 from everwhen.cluster import (
+    ReplicaStatus,
     TrimmedLog,
     bootstrap_replica,
     cluster_status,
@@ -26,6 +34,8 @@ from everwhen.cluster import (
     trim_log,
     verify_replicas,
 )
+from everwhen.cluster.replica_copies import ReplicaCopying
+from everwhen.cluster.replica_files import opened_file, state_of_file
 from everwhen.errors import (
     CorruptStoreError,
     DeclarationError,
@@ -68,16 +78,23 @@ class Shop:
 
     def archived(self, **policy: Any) -> None:
         """All that there is, or what the policy says."""
+        with self.open("a") as store:
+            self.archived_by(store, self.archive, **policy)
+
+    @staticmethod
+    def archived_by(store: Store, archive: Path, **policy: Any) -> None:
         zero = timedelta(0)
         given = {"hot_duration": zero, "archive_after": zero, "small_segments": True, **policy}
-        with self.open("a") as store:
-            HistoryManager(store, HistoryPolicy(**given), archive=self.archive).age()
+        HistoryManager(store, HistoryPolicy(**given), archive=archive).age()
 
     def trim(self) -> TrimmedLog:
         return trim_log(self.url("a"))
 
     def messages(self) -> int:
         return cluster_status(self.url("a")).messages or 0
+
+    def replicas(self) -> list[ReplicaStatus]:
+        return cluster_status(self.url("a")).replicas
 
     def copy(self, name: str) -> Path:
         copy = self._folder / name
@@ -263,7 +280,7 @@ def test_it_goes_on_after_it_was_cut_off(shop: Shop, monkeypatch: pytest.MonkeyP
         with pytest.raises(StorageError, match="cut off"):
             shop.trim()
     done = shop.trim()
-    assert (done.dropped, done.position) == (11, 10)
+    assert (done.dropped, done.position) == (10, 10)
     assert verify_says(shop) == []
 
 
@@ -333,3 +350,203 @@ def test_others_write_on_while_messages_go(shop: Shop) -> None:
         assert history(one) == history(other)
     found = verify_replicas(shop.url("a"), [shop.file("b")], base=base)
     assert [problem for one in found for problem in one.problems] == []
+
+
+def test_a_log_none_of_whose_events_may_go_stays_whole(shop: Shop) -> None:
+    with shop.open("b"), shop.open("c") as other:
+        shop.fill(5)
+        other.wait_for(5, timeout=PATIENCE_SECONDS)
+        before = shop.messages()
+        done = shop.trim()
+        assert (done.dropped, done.begins, done.held_by) == (0, 0, "archive")
+        assert shop.messages() == before
+    with shop.open("new") as new:
+        assert len(history(new)) == 5
+
+
+@pytest.mark.parametrize("is_behind", [True, False], ids=["archived-less", "archived-all"])
+def test_two_nodes_trim_at_once(shop: Shop, *, is_behind: bool) -> None:
+    shop.fill(205)
+    with shop.open("b") as other:
+        shop.archived_by(other, shop.file("b").parent / "archive")
+        shop.fill(5)
+        shop.archived()
+        if not is_behind:
+            other.wait_for(210, timeout=PATIENCE_SECONDS)
+            shop.archived_by(other, shop.file("b").parent / "archive")
+        found: list[TrimmedLog] = []
+
+        def meanwhile(_: object) -> None:
+            if not found:  # the first page was compared
+                found.append(shop.trim())
+
+        with shop.open("a"):
+            done = trim_log(shop.url("b"), progress=meanwhile)
+    assert found[0].position == 210
+    assert (done.begins, done.position) == (found[0].begins, 210)
+    for node in ("a", "b"):
+        again = trim_log(shop.url(node))
+        assert (again.dropped, again.begins) == (0, done.begins)
+
+
+def test_one_that_registers_meanwhile_is_waited_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.fill(5)
+    asked: list[str] = []
+    ask_all = Connection.ask_all
+
+    def ask_late(self: Connection, subject: str, *rest: Any) -> None:
+        if not asked:
+            asked.append(subject)
+            with shop.open("new"):
+                pass
+            shop.fill(5)
+            shop.archived()
+        ask_all(self, subject, *rest)
+
+    with shop.open("a"), monkeypatch.context() as patched:
+        patched.setattr(Connection, "ask_all", ask_late)
+        shop.trim()
+    assert asked
+    with shop.open("new") as new:
+        assert len(history(new)) == 10
+
+
+def test_one_that_was_forgotten_meanwhile_stays_forgotten(shop: Shop) -> None:
+    shop.fill(5)
+    with shop.open("b"):
+        pass
+    shop.fill(5)
+    shop.archived()
+    (other,) = [one for one in shop.replicas() if one.path == str(shop.file("b"))]
+    with shop.open("b") as store:
+        store.wait_for(10, timeout=PATIENCE_SECONDS)
+        forgotten: list[ReplicaStatus] = []
+
+        def close_and_forget(_: object) -> None:
+            if not forgotten:
+                store.close()
+                forgotten.append(forget_replica(shop.url("a"), other.id))
+
+        done = trim_log(shop.url("a"), progress=close_and_forget)
+    assert done.position == 10
+    assert other.id in {one.id for one in done.replicas if one.answers}
+    assert other.id not in {one.id for one in shop.replicas()}
+
+
+def test_what_others_have_is_synced_before_it_is_dropped(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.fill(5)
+    shop.archived()
+    synced: set[str] = set()
+    dropped: list[set[str]] = []
+    fsync, purge = os.fsync, SubjectLog.purge
+
+    def note_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def note_purge(self: SubjectLog, before: int = 0) -> int:
+        dropped.append(set(synced))
+        return purge(self, before)
+
+    with shop.open("a") as one, shop.open("b") as other:
+        one.append("account-0", [Paid("a", 1)])
+        other.wait_for(6, timeout=PATIENCE_SECONDS)
+        monkeypatch.setattr(os, "fsync", note_sync)
+        monkeypatch.setattr(SubjectLog, "purge", note_purge)
+        assert shop.trim().position == 5
+    assert {f"{shop.file('a')}-wal", f"{shop.file('b')}-wal"} <= dropped[0]
+
+
+def test_what_no_replica_says_is_no_answer(shop: Shop) -> None:
+    shop.fill(5)
+    with shop.open("b"):
+        pass
+    shop.fill(5)
+    shop.archived()
+    (asleep,) = [one for one in shop.replicas() if one.path == str(shop.file("b"))]
+    said = [
+        b"",
+        b"junk",
+        msgspec.msgpack.encode([asleep.id, "host", "path"]),
+        msgspec.msgpack.encode([asleep.id, "host", "path", -1]),
+        msgspec.msgpack.encode([asleep.id, "host", "path", 1 << 63]),
+    ]
+    address = ClusterAddress.parsed(shop.url("a"))
+    stranger = Connection(address, PATIENCE_SECONDS)
+
+    def answer(question: Msg) -> None:
+        for data in said:
+            stranger.say(question.reply, data)
+
+    stranger.listen(question_subject(address.subject), answer)
+    try:
+        done = shop.trim()
+    finally:
+        stranger.close()
+    assert (done.held_by, done.position) == ("replicas", 5)
+    assert asleep in done.replicas
+    with shop.open("b") as other:
+        assert len(history(other)) == 10
+
+
+def test_a_replica_that_is_moved_stays_registered(shop: Shop) -> None:
+    shop.fill(5)
+    with shop.open("b"):
+        pass
+    shop.file("b").parent.rename(shop.file("moved").parent)
+    with shop.open("moved"):
+        pass
+    with shop.open("b"):
+        pass
+    shop.fill(1)
+    found = {one.path: one for one in shop.replicas() if one.is_registered}
+    assert found.keys() == {str(shop.file(node)) for node in ("a", "b", "moved")}
+
+
+def test_a_copy_of_a_replica_has_no_id_before_it_is_opened(shop: Shop) -> None:
+    shop.fill(5)
+    copy = shop.copy("copy.db")
+    shop.file("new").parent.mkdir()
+    address = ClusterAddress.parsed(shop.url("new"))
+    connection = Connection(address, PATIENCE_SECONDS)
+    try:
+        ReplicaCopying(connection, address, PATIENCE_SECONDS, None).copy(
+            copy, shop.file("new"), logs="none"
+        )
+    finally:
+        connection.close()
+    with opened_file(shop.file("new")) as engine, engine.view() as view:
+        state = state_of_file(view, shop.file("new"))
+    assert (state.id, state.inode) == ("", 0), "an inode elsewhere may have the same number"
+
+
+def test_what_is_dropped_while_it_is_read_is_no_fault_of_the_log(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.fill(1)
+    with shop.open("reader", read_only=True):
+        pass
+    noise = random.Random(1)
+    with shop.open("a") as store:
+        notes = [noise.randbytes(7 << 20).hex() for _ in range(2)]
+        store.append("account-0", [Paid("x", 1, note) for note in notes])
+    shop.fill(1)
+    shop.archived()
+    get = LargeMessages.get
+    trimmed: list[TrimmedLog] = []
+
+    def get_late(self: LargeMessages, *rest: Any) -> bytes:
+        if not trimmed:
+            with monkeypatch.context() as patched:
+                patched.setattr(LargeMessages, "get", get)
+                trimmed.append(shop.trim())
+        return get(self, *rest)
+
+    monkeypatch.setattr(LargeMessages, "get", get_late)
+    with pytest.raises(TrimmedLogError):
+        shop.open("reader", read_only=True)
+    assert trimmed[0].objects == 1

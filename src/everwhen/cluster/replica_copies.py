@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from everwhen.backends.jetstream.address import MAIN, ClusterAddress
 from everwhen.backends.jetstream.connection import Connection
 from everwhen.backends.jetstream.messages import digest_of
 from everwhen.backends.jetstream.replayed_replica import ReplayedReplica
-from everwhen.backends.jetstream.replica_state import ReplicaState
+from everwhen.backends.jetstream.replica_purge import ReplicaAlone
+from everwhen.backends.jetstream.replica_state import ReplicaState, checkpoint_of
 from everwhen.backends.jetstream.stream_setup import opened_stream
 from everwhen.backends.jetstream.subject_log import SubjectLog
 from everwhen.backends.sqlite.files import remove
@@ -59,6 +62,8 @@ class ReplicaCopying(msgspec.Struct, frozen=True):
         for file in files_of(target):
             if file.log in gone:
                 remove(file.path)
+            else:
+                _take_id(file.path)
         return _state_of(ReplicaFile(MAIN, target)).seq
 
     def _belongs(self, file: ReplicaFile, state: ReplicaState, created: str) -> bool:
@@ -88,6 +93,18 @@ class ReplicaCopying(msgspec.Struct, frozen=True):
                 f"copy of a replica of this log"
             )
         return True
+
+
+def _take_id(path: Path) -> None:
+    """Have a copy take an id of its own, also where its inode happens to have the same number."""
+    with (
+        closing(ReplicaAlone(path)) as engine,
+        engine.lock.turn(),
+        engine.lock.mutex,
+        engine.transaction() as transaction,
+    ):
+        state = state_of_file(transaction, path)
+        transaction.save_checkpoint(checkpoint_of(replace(state, id="", inode=0)))
 
 
 def _state_of(file: ReplicaFile) -> ReplicaState:

@@ -26,17 +26,17 @@ from everwhen.backends.jetstream.registration import (
     REPLICAS,
     ReplicaPlace,
     answering_replicas,
-    place_of,
     record_of,
     recorded_replicas,
 )
+from everwhen.backends.jetstream.replica_state import state_in
 from everwhen.backends.jetstream.subject_log import LogMessage
 from everwhen.backends.sqlite import lookups
 from everwhen.cluster.progress import ReplicaProgress
 from everwhen.cluster.replica_files import slices_in
 from everwhen.cluster.replicas import ReplicaStatus, replica_statuses
 from everwhen.vocabulary.contract import Checkpoint, Segment, StoredSlice
-from everwhen.vocabulary.errors import CorruptStoreError, DeclarationError
+from everwhen.vocabulary.errors import CorruptStoreError, DeclarationError, TrimmedLogError
 
 Holding: TypeAlias = Literal["archive", "replicas", ""]
 
@@ -120,9 +120,8 @@ class _Droppable:
         self._digest = b""
         self._objects: list[tuple[int, str]] = []
 
-    @property
-    def objects(self) -> list[str]:
-        return [name for seq, name in self._objects if seq < self.last.seq]
+    def objects_before(self, seq: int) -> list[str]:
+        return [name for at, name in self._objects if at < seq]
 
     def weigh(self, message: LogMessage, previous: bytes, events: int, name: str | None) -> bool:
         """Whether it may go, after those before it; False for the one that stayed the last time.
@@ -169,18 +168,34 @@ class _TrimmingReplica(JetStreamEngine):
         return one
 
     def _replicas(self) -> list[ReplicaStatus]:
+        """Those that are registered, and those that answer; this one as it was at one moment.
+
+        One that registers after that has read the log up to there, and further than this one.
+        """
         with self.view() as view:
             places = recorded_replicas(view.checkpoints(REPLICAS))
-        own = place_of(self._kept(), self.path)
+            own = self._synced_place(state_in(view))
         others = [place.id for place in places if place.id != own.id]
         answers = answering_replicas(self._cluster, self._log.subject, others)
         return replica_statuses(places, {**answers, own.id: own})
 
     def trim(self, progress: Callable[[ReplicaProgress], None] | None) -> TrimmedLog:
-        replicas = self._replicas()
+        while True:
+            begins = self._begins()
+            try:
+                return self._trimmed(begins, progress)
+            except (CorruptStoreError, TrimmedLogError):
+                with self.lock.turn(), self.lock.mutex:
+                    self._catch_up_to_newest()
+                if self._begins() == begins:  # else another node has dropped what was compared
+                    raise
+
+    def _trimmed(
+        self, begins: _Begins, progress: Callable[[ReplicaProgress], None] | None
+    ) -> TrimmedLog:
         archived = _archived_up_to(self.segments())
-        reached = min([self._seen(), *(one.message for one in replicas)])
-        begins = self._begins()
+        replicas = self._replicas()
+        reached = min(one.message for one in replicas)
         found = _Droppable(begins, archived, reached)
         for page in self._pages(found.last.seq):
             self._compare(page, found)
@@ -190,19 +205,16 @@ class _TrimmingReplica(JetStreamEngine):
                 )
             if found.held_by:
                 break
-        if found.last != begins:
+        if found.last.position > begins.position:  # else there is nothing worth a message
             self._write_down(lambda transaction: _record(transaction, found.last, replicas))
+        begins = self._begins()
         # also where nothing is new: the last time may have ended before this
-        dropped = self._log.purge(before=found.last.seq) if found.last.seq else 0
-        for name in found.objects:
+        dropped = self._log.purge(before=begins.seq) if begins.seq else 0
+        objects = found.objects_before(begins.seq)
+        for name in objects:
             self._large.delete(name)
         return TrimmedLog(
-            dropped,
-            len(found.objects),
-            found.last.seq,
-            found.last.position,
-            found.held_by,
-            replicas,
+            dropped, len(objects), begins.seq, begins.position, found.held_by, replicas
         )
 
     def _write_down(self, work: Callable[[EngineTransaction], None]) -> None:
@@ -296,11 +308,17 @@ def _archived_up_to(segments: Sequence[Segment]) -> int:
 def _record(
     transaction: EngineTransaction, begins: _Begins, replicas: Sequence[ReplicaStatus]
 ) -> None:
-    """Write down where the log begins, and how far replicas are that answered."""
-    data = msgspec.msgpack.encode(_Kept(begins.position))
-    transaction.save_checkpoint(Checkpoint(_BEGINS, begins.seq, data))
+    """Write down where the log begins, and how far replicas are that answered.
+
+    What others have written meanwhile stays: a later beginning, and that a replica is gone.
+    """
+    known = transaction.checkpoint(_BEGINS)
+    if known is None or known.position < begins.seq:
+        data = msgspec.msgpack.encode(_Kept(begins.position))
+        transaction.save_checkpoint(Checkpoint(_BEGINS, begins.seq, data))
+    registered = {kept.name for kept in transaction.checkpoints(REPLICAS)}
     for one in replicas:
-        if one.answers and one.is_registered:
+        if one.answers and REPLICAS + one.id in registered:
             transaction.save_checkpoint(
                 record_of(ReplicaPlace(one.id, one.node, one.path, one.message))
             )

@@ -63,6 +63,7 @@ from everwhen.backends.sqlite.files import make_folder
 from everwhen.backends.sqlite.transactions import WriteTurn
 from everwhen.backends.sqlite.views import SqliteTransaction, SqliteView
 from everwhen.backends.sqlite.writer import is_not_its_own, is_of_the_medium
+from everwhen.system.durable_files import sync_file
 from everwhen.vocabulary.clock import Clock, clock_from, system_clock
 from everwhen.vocabulary.contract import (
     Capabilities,
@@ -245,12 +246,24 @@ class JetStreamEngine(SqliteEngine):
         place = self.replica_place()
         if self._refuses_writes or self._address.log != MAIN or place is None:
             return
-        if self._reader.run(lookups.checkpoint, record_of(place).name) is None:
+        record = record_of(place)
+        known = self._reader.run(lookups.checkpoint, record.name)
+        if known is None or known.data != record.data:  # its file was moved
             with contextlib.suppress(StorageFullError, DeniedError, UnansweredError):
                 self.transact(lambda transaction: register(transaction, place))
 
     def replica_place(self) -> ReplicaPlace | None:
-        return place_of(self._kept(), self.path)
+        return self._synced_place(self._reader.run(state_of))
+
+    def _synced_place(self, found: ReplicaState | None) -> ReplicaPlace:
+        """How far the replica has come, which a power loss doesn't take back any more.
+
+        Commits here aren't synced, for the log has them; but who asks this drops them from there.
+        """
+        place = place_of(self._judged(found), self.path)
+        with contextlib.suppress(FileNotFoundError):  # all of it is in the file, which is synced
+            sync_file(f"{self.path}-wal")
+        return place
 
     def _check_begins(self, after: int) -> None:
         """Raises `TrimmedLogError` where what follows a message isn't in the log any more."""
@@ -371,7 +384,7 @@ class JetStreamEngine(SqliteEngine):
         return self._follower.told_after(state.seq, state.digest)
 
     def _take_in(self, page: Sequence[LogMessage]) -> None:
-        read = self._read(page)
+        read = self._read_after(self._seen(), page)
         with (
             translated(self.path),
             self._in_transaction(),
@@ -426,6 +439,19 @@ class JetStreamEngine(SqliteEngine):
             state = replace(state, seq=message.seq, digest=digest_of(message.data))
         group.insert()
         return state
+
+    def _read_after(
+        self, seq: int, page: Sequence[LogMessage]
+    ) -> list[tuple[LogMessage, GroupMessage]]:
+        """The same, where they follow on a message that this replica has.
+
+        Raises `TrimmedLogError` where they, and what they refer to, were dropped meanwhile.
+        """
+        try:
+            return self._read(page)
+        except CorruptStoreError:
+            self._check_begins(seq)
+            raise
 
     def _read(self, page: Sequence[LogMessage]) -> list[tuple[LogMessage, GroupMessage]]:
         """The messages with what they say; large ones are fetched."""
@@ -669,7 +695,8 @@ class JetStreamEngine(SqliteEngine):
             except OvertakenError as overtaken:
                 while state.seq < overtaken.seq:
                     page = self._told(state) or self._log.certain_page(state.seq, _PAGE)
-                    state = self._applied(self._read(page), state, turn, transaction.rests_on)
+                    read = self._read_after(state.seq, page)
+                    state = self._applied(read, state, turn, transaction.rests_on)
             else:
                 return
 

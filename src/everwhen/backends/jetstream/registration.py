@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -33,7 +33,7 @@ class ReplicaPlace(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     id: str
     node: str
     path: str
-    message: int
+    message: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class _Host(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

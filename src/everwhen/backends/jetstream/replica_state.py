@@ -56,5 +56,11 @@ def _read(found: Checkpoint | None) -> ReplicaState | None:
 
 def save_state(connection: apsw.Connection, state: ReplicaState) -> None:
     """Have the file say so, with the transaction."""
+    kept = checkpoint_of(state)
+    connection.execute(_SQL["save_checkpoint"], (kept.name, kept.position, kept.data))
+
+
+def checkpoint_of(state: ReplicaState) -> Checkpoint:
+    """What the file has of it."""
     data = msgspec.msgpack.encode(_Kept(state.digest, state.stream, state.id, state.inode))
-    connection.execute(_SQL["save_checkpoint"], (REPLICA, state.seq, data))
+    return Checkpoint(REPLICA, state.seq, data)

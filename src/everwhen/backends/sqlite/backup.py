@@ -22,11 +22,11 @@ import apsw
 
 from everwhen.backends.branch_records import branches_in
 from everwhen.backends.engine import EngineView
+from everwhen.backends.sqlite import lookups
 from everwhen.backends.sqlite.connection import is_outdated
 from everwhen.backends.sqlite.error_translation import translation
 from everwhen.backends.sqlite.files import make_folder, remove
 from everwhen.backends.sqlite.schema import APPLICATION_ID
-from everwhen.backends.sqlite.statements import statements
 from everwhen.backends.sqlite.structural_check import structural_problems
 from everwhen.system.durable_files import locked_folder, sync_file, sync_folder
 from everwhen.system.file_backups import (
@@ -51,7 +51,6 @@ from everwhen.vocabulary.errors import (
     EverwhenError,
     StorageError,
 )
-from everwhen.vocabulary.microseconds import from_micros
 
 _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
 """The suffixes of the files that belong to a store: no copy of it may take one's place."""
@@ -59,7 +58,6 @@ _OWN_FILES: Final = ("", "-wal", "-shm", "-journal", "-signer")
 _OWN_FOLDERS: Final = ("-branches", "-log")
 """The suffixes of its folders."""
 
-_NEWEST: Final = statements("reading")["newest_slice"]
 _DAMAGED_IN_READING: Final = (
     apsw.SQLITE_IOERR_READ,
     apsw.SQLITE_IOERR_SHORT_READ,
@@ -98,9 +96,7 @@ class _Part:
     def pin(self) -> None:
         """From here on the connection sees the file as it is now."""
         self.connection.execute("BEGIN")
-        found = self.connection.execute(_NEWEST).get
-        if found is not None:
-            self.head = Head(found[0], from_micros(found[1]))
+        self.head = lookups.head(self.connection)
         self.size = self.connection.pragma("page_count") * self.connection.pragma("page_size")
 
 
@@ -335,7 +331,7 @@ def _check(engine: _Files, part: _Part, listener: BackupListener) -> None:
         with contextlib.closing(opened_copy(part.copy, tell, engine.vfs)) as connection:
             problem = next(iter(structural_problems(connection)), None)
             if problem is None:
-                found = connection.execute(_NEWEST).get
+                found = lookups.head(connection)
     except apsw.Error as error:
         raise translation(error, part.source) from error
     if problem is not None:
@@ -343,7 +339,7 @@ def _check(engine: _Files, part: _Part, listener: BackupListener) -> None:
             f"{part.source}: its copy has a fault ({problem.where}: {problem.what}), so none was "
             f"made; run 'everwhen check' to see whether the file itself has it"
         )
-    if (0 if found is None else found[0]) != part.head.position:
+    if found.position != part.head.position:
         raise StorageError(
             f"{part.target}: the copy doesn't end at position {part.head.position}, as the store "
             f"does; check the disk, and try again"
@@ -390,10 +386,10 @@ def _is_ahead(part: _Part, existing: apsw.Connection | None) -> bool:
     if existing is None:
         return True
     try:
-        found = existing.execute(_NEWEST).get
+        found = lookups.head(existing)
     except apsw.Error:
         return True
-    return found is None or part.head.position >= found[0]
+    return part.head.position >= found.position
 
 
 def _place_logs(parts: list[_Part], folder: Path) -> None:
