@@ -283,6 +283,24 @@ def test_an_object_whose_message_is_under_way_stays_and_one_that_was_overtaken_g
     assert len(place.objects.names()) == 2
 
 
+def test_a_writer_that_was_overtaken_takes_its_object_away_itself(
+    place: Place, proxy: NatsProxy
+) -> None:
+    slow, fast = place.open("slow", slow=True), place.open("fast")
+    held = proxy.hold("request", LOG)
+    writing = threading.Thread(target=slow.append, args=("s", large(2)))
+    writing.start()
+    held.come()
+    (first,) = place.objects.names()
+    fast.append("s", small())
+    held.release()
+    writing.join(PATIENCE_SECONDS)
+    (second,) = place.objects.names()
+    assert second != first
+    fast.wait_for(3, timeout=PATIENCE_SECONDS)
+    assert [event.event for event in fast.read()] == [*small(), *large(2)]
+
+
 def test_the_objects_of_a_branch_go_with_it(place: Place) -> None:
     store = place.open("one")
     store.append("s", large(1))

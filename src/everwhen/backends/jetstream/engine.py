@@ -627,11 +627,18 @@ class JetStreamEngine(SqliteEngine):
 
     def _publish(self, message_id: bytes, data: bytes, state: ReplicaState) -> None:
         """Write the message behind what the replica has, and have the replica say so."""
+        name = None
         if len(data) > self._room:
             name = str(LargeMessageName(self._address.log, state.seq, message_id))
             self._large.put(name, data)
             data = new_reference(message_id, name, data)
-        seq = self._log.append(message_id, data, state.seq)
+        try:
+            seq = self._log.append(message_id, data, state.seq)
+        except OvertakenError:
+            if name is not None:
+                with contextlib.suppress(StorageError):  # then it is swept
+                    self._large.delete(name)
+            raise
         self._is_logged = True
         self._agreed_at = time.monotonic()
         takes_others = self._writes_for_others and not self.inline
