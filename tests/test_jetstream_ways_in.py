@@ -29,7 +29,7 @@ from everwhen import Fold, Store, UnknownEvent, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import DeniedError
 from everwhen.backends.jetstream.monitoring import asked_servers
-from everwhen.cluster import cluster_status
+from everwhen.cluster import cluster_status, trim_log
 from everwhen.errors import DeclarationError, EverwhenError, StorageError
 
 pytestmark = pytest.mark.slow
@@ -200,6 +200,17 @@ def test_a_user_without_an_inbox_hears_of_it_at_once(tmp_path: Path) -> None:
             open_store(url, busy_timeout=60)
 
 
+def test_whoever_may_not_ask_the_replicas_isnt_told_that_none_answers(tmp_path: Path) -> None:
+    more = (
+        "authorization { users: [{ user: shop, password: x, permissions: "
+        '{ publish: { allow: ">", deny: "ew.shop.log.main.replicas" }, subscribe: ">" } }] }\n'
+    )
+    with nats_cluster(1, more=more) as cluster:
+        url = cluster.url("shop", tmp_path / "replica.db", login="shop:x")
+        with open_store(url, events=[elsewhere.Paid]), pytest.raises(DeniedError, match="replicas"):
+            cluster_status(url)
+
+
 def test_the_permissions_that_the_message_names_are_enough(tmp_path: Path) -> None:
     more = (
         "authorization { users: [{ user: shop, password: x, permissions: "
@@ -220,6 +231,8 @@ def test_the_permissions_that_the_message_names_are_enough(tmp_path: Path) -> No
                 assert second.head() == store.head()
                 second.append("b", [elsewhere.Paid("x", 1)])
                 assert second.check() == []
+                assert [one.answers for one in cluster_status(url).replicas] == [True, True]
+                assert trim_log(url).held_by == "archive"
         for node in cluster.nodes:
             assert "Violation" not in (node.folder / "log").read_text()
 

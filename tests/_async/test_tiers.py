@@ -84,6 +84,17 @@ async def test_what_is_old_enough_is_sealed(location: str, clock: ManualClock) -
         assert await store.check() == []
 
 
+async def test_a_backup_ends_where_the_store_does(tmp_path: Path, clock: ManualClock) -> None:
+    async with await filled(tmp_path / "s.db", clock) as store:
+        policy = HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
+        await HistoryManager(store, policy).age()
+        made = await store.backup(tmp_path / "copy.db")
+        head = await store.head()
+    assert (made.position, made.recorded_at) == (50, head.recorded_at), "though all is sealed"
+    async with await open_store(tmp_path / "copy.db", events=[Paid]) as copy:
+        assert await copy.head() == head
+
+
 async def test_it_is_the_same_history(location: str, clock: ManualClock) -> None:
     async with await filled(location, clock) as store:
         machine = TimeMachine(store, total, "order-1")

@@ -91,6 +91,17 @@ def test_what_is_old_enough_is_sealed(location: str, clock: ManualClock) -> None
         assert store.check() == []
 
 
+def test_a_backup_ends_where_the_store_does(tmp_path: Path, clock: ManualClock) -> None:
+    with filled(tmp_path / "s.db", clock) as store:
+        policy = HistoryPolicy(hot_duration=timedelta(0), small_segments=True)
+        HistoryManager(store, policy).age()
+        made = store.backup(tmp_path / "copy.db")
+        head = store.head()
+    assert (made.position, made.recorded_at) == (50, head.recorded_at), "though all is sealed"
+    with open_store(tmp_path / "copy.db", events=[Paid]) as copy:
+        assert copy.head() == head
+
+
 def test_it_is_the_same_history(location: str, clock: ManualClock) -> None:
     with filled(location, clock) as store:
         machine = TimeMachine(store, total, "order-1")

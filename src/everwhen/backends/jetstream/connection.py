@@ -228,7 +228,7 @@ class Connection:
     def ask_all(self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]) -> None:
         """Ask all who listen; ``is_enough`` is called with each answer, and says when to end.
 
-        Raises `UnansweredError` where it can't be asked.
+        Raises `UnansweredError` where it can't be asked, and `DeniedError` where it may not.
         """
         self._call(self._asked_all(subject, seconds, is_enough))
 
@@ -236,6 +236,7 @@ class Connection:
         self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]
     ) -> None:
         client = await self._living()
+        self._denials.pop(subject.lower(), None)
         inbox = client.new_inbox()
         listening = await client.subscribe(inbox)
         try:
@@ -246,6 +247,7 @@ class Connection:
                     answer = await listening.next_msg(max(0.001, until - self._loop.time()))
                     if (answer.headers or {}).get("Status") or is_enough(answer.data):
                         return  # nobody listens, or all have answered
+            self._check_allowed(subject)
         finally:
             await listening.unsubscribe()
 
