@@ -30,6 +30,7 @@ from everwhen.cluster import (
     bootstrap_replica,
     cluster_status,
     forget_replica,
+    offer_replica,
     rebuild_replica,
     trim_log,
     verify_replicas,
@@ -181,6 +182,21 @@ def test_a_new_replica_of_a_trimmed_log_begins_with_a_copy(shop: Shop) -> None:
     replicas = cluster_status(shop.url("new")).replicas
     assert {one.path for one in replicas} == {str(shop.file("a")), str(shop.file("new"))}
     assert len({one.id for one in replicas}) == 2, "a copy has an id of its own"
+
+
+def test_an_offered_copy_that_is_too_old_is_to_be_offered_anew(shop: Shop) -> None:
+    shop.fill(5)
+    offer_replica(shop.url("a"))
+    shop.fill(5)
+    shop.archived()
+    shop.trim()
+    said = r"is offered has come to message \d+, .*; offer a new one"
+    with pytest.raises(StorageError, match=said):
+        bootstrap_replica(shop.url("new"))
+    with pytest.raises(StorageError, match=said):
+        rebuild_replica(shop.url("a"), offered=True)
+    offer_replica(shop.url("a"))
+    assert bootstrap_replica(shop.url("new")).position == 10
 
 
 def test_what_a_replica_lacks_is_kept_until_it_is_forgotten(shop: Shop, shell: Shell) -> None:

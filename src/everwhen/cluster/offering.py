@@ -37,6 +37,7 @@ from everwhen.vocabulary.errors import (
     NewerStoreError,
     NotAStoreError,
     StorageError,
+    TrimmedLogError,
 )
 
 _ROOT: Final = "replica"
@@ -113,15 +114,24 @@ def found_copy(copying: ReplicaCopying, copy: str | os.PathLike[str] | None) -> 
     """The copy of a replica; where none is given, the newest one that is offered.
 
     That is fetched into a folder beside this node's replica, which is there while the block runs.
-    Raises `StorageError` where none is offered, the cluster can't be reached, or the disk is full,
-    and `CorruptStoreError` where it isn't what was offered.
+    Raises `StorageError` where none is offered, or it is older than what the log begins with, the
+    cluster can't be reached, or the disk is full, and `CorruptStoreError` where it isn't what was
+    offered.
     """
     if copy is not None:
         yield Path(copy)
         return
     final = copying.address.replica.resolve()
     with workplace(final.with_name(f"{final.name}-offered")) as folder:
-        yield _Offers(copying).fetch(folder)
+        try:
+            yield _Offers(copying).fetch(folder)
+        except TrimmedLogError as error:
+            raise StorageError(
+                f"{copying.address.place}: the newest copy that is offered has come to message "
+                f"{error.message}, and the log begins with message {error.first} by now; offer a "
+                f"new one on a node that has a replica ('everwhen cluster offer URL'), or name a "
+                f"newer file (--from FILE)"
+            ) from error
 
 
 class _Offers:

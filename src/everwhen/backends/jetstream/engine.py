@@ -58,7 +58,7 @@ from everwhen.backends.jetstream.subject_log import LogMessage, OvertakenError, 
 from everwhen.backends.jetstream.views import ReplicaTransaction
 from everwhen.backends.sqlite import lookups
 from everwhen.backends.sqlite.engine import SqliteEngine
-from everwhen.backends.sqlite.error_translation import translated
+from everwhen.backends.sqlite.error_translation import reached, translated
 from everwhen.backends.sqlite.files import make_folder
 from everwhen.backends.sqlite.transactions import WriteTurn
 from everwhen.backends.sqlite.views import SqliteTransaction, SqliteView
@@ -243,9 +243,9 @@ class JetStreamEngine(SqliteEngine):
 
         Where the log can't be written, the replica can be read all the same. Hold ``lock``.
         """
-        place = self.replica_place()
-        if self._refuses_writes or self._address.log != MAIN or place is None:
+        if self._refuses_writes or self._address.log != MAIN:
             return
+        place = self._synced_place(self._reader.run(state_of))
         record = record_of(place)
         known = self._reader.run(lookups.checkpoint, record.name)
         if known is None or known.data != record.data:  # its file was moved
@@ -261,7 +261,8 @@ class JetStreamEngine(SqliteEngine):
         Commits here aren't synced, for the log has them; but who asks this drops them from there.
         """
         place = place_of(self._judged(found), self.path)
-        with contextlib.suppress(FileNotFoundError):  # all of it is in the file, which is synced
+        # where there is no such file, all of it is in the main one, which is synced
+        with reached(self.path), contextlib.suppress(FileNotFoundError):
             sync_file(f"{self.path}-wal")
         return place
 

@@ -120,10 +120,10 @@ class ReplicaFollower:
 
     def _answer(self, engine: KeptReplica) -> None:
         """Say how far this replica has come to all who asked."""
-        place = engine.replica_place() if self._asked else None
-        while self._asked:
-            question = self._asked.popleft()
-            if place is not None:
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        place = engine.replica_place() if asked else None
+        if place is not None:
+            for question in asked:
                 self._connection.say(question.reply, place_message(place))
 
     @property
