@@ -15,7 +15,7 @@ import msgspec
 
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
 from everwhen.backends.jetstream.messages import message_id as id_of
-from everwhen.backends.jetstream.stream_setup import NO_STREAM, ApiError, decode_stream
+from everwhen.backends.jetstream.stream_setup import NO_STREAM, ApiError, LogStream, decode_stream
 from everwhen.vocabulary.errors import (
     CorruptStoreError,
     NotAStoreError,
@@ -34,7 +34,7 @@ was cut off goes on taking itself for the leader."""
 
 _LED_SECONDS: Final = 2.0
 """How recently a leader has to have heard from a majority: no other is elected before 4 s without
-it, and an answer is waited for at most a second."""
+it, and what it says as late as that after this holds."""
 
 _WRONG_LAST_SEQUENCE: Final = 10071
 _IN_FLIGHT: Final = 10164
@@ -143,7 +143,7 @@ class SubjectLog:
         self._check_stream(answer)
         return None if answer is None or answer.message is None else _message(answer.message)
 
-    def _check_stream(self, answer: _Answer | None) -> None:
+    def _check_stream(self, answer: _Answer | LogStream | None) -> None:
         """Raises `NotAStoreError` where the answer is that there is none."""
         error = answer.error if answer is not None else None
         if error is not None and error.err_code == NO_STREAM:
@@ -165,9 +165,12 @@ class SubjectLog:
         """The newest message, by a leader that still leads; None where there is none."""
         until = time.monotonic() + self._patience
         while True:
-            found = self._found({"last_by_subj": self.subject})
+            # in this order: what a leader of before says could be followed by the new one's word
+            since = time.monotonic()
             if self._is_led():
-                return found
+                found = self._found({"last_by_subj": self.subject})
+                if time.monotonic() - since < _LED_SECONDS:
+                    return found
             if time.monotonic() > until:
                 raise UnansweredError(
                     f"{self.subject}: the server that leads hears of no majority within "
@@ -180,9 +183,11 @@ class SubjectLog:
         subject = f"$JS.API.STREAM.INFO.{self._stream}"
         try:
             answer = self._connection.request(subject, b"", _ANSWER_SECONDS)
-            is_led = decode_stream(answer.data).is_led(_LED_SECONDS)
+            stream = decode_stream(answer.data)
         except (UnansweredError, msgspec.DecodeError):
             return False
+        self._check_stream(stream)
+        is_led = stream.is_led(_LED_SECONDS)
         if is_led:
             self._connection.trust()
         return is_led
