@@ -14,8 +14,10 @@ from nats.aio.msg import Msg
 from tests.nats_cluster import NatsCluster
 from tests.patience import PATIENCE_SECONDS
 
+from everwhen import UnknownEvent, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
+from everwhen.backends.jetstream.subject_log import SubjectLog
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +88,35 @@ def test_closing_ends_what_is_being_waited_for(address: ClusterAddress) -> None:
         with pytest.raises(UnansweredError, match="connection closed"):
             waiting.result(PATIENCE_SECONDS)
         assert time.monotonic() - began < 10 * PATIENCE_SECONDS
+
+
+class Reconnecting(SubjectLog):
+    """Its connection takes a server anew as soon as one has said for the first time that it leads."""
+
+    def __init__(self, connection: Connection, address: ClusterAddress) -> None:
+        super().__init__(connection, address.stream, address.subject, PATIENCE_SECONDS)
+        self.asked = 0
+
+    def _is_led(self) -> bool:
+        is_led = super()._is_led()
+        self.asked += is_led
+        if is_led and self.asked == 1:
+            taken = self._connection.servers_taken
+            self._connection._call(self._connection._client.force_reconnect())
+            until = time.monotonic() + PATIENCE_SECONDS
+            while self._connection.servers_taken == taken:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        return is_led
+
+
+def test_what_is_newest_is_asked_again_where_a_server_was_taken_in_between(
+    connection: Connection, address: ClusterAddress
+) -> None:
+    with open_store(address.url) as store:
+        store.append("a-1", [UnknownEvent("Happened", {})])
+        log = Reconnecting(connection, address)
+        newest = log.newest()
+    assert newest is not None
+    assert newest.seq == 2
+    assert log.asked > 1

@@ -132,6 +132,8 @@ class Connection:
         self._reviving = asyncio.Lock()
         self._trusted_at = 0.0
         """When the server was last taken, or last proved that it reaches a majority."""
+        self.servers_taken = 0
+        """How often a server was taken: as long as that stays, one and the same has answered."""
         self._failing_since = self._failed_at = 0.0
         """When the tries began that have failed one after the other, and when the latest did."""
         self._loop = asyncio.new_event_loop()
@@ -351,13 +353,14 @@ class Connection:
                 if self._is_denied():
                     is_denied.set()
 
-        async def forget() -> None:
+        async def take() -> None:
             self._failures.clear()
+            self.servers_taken += 1
             self.trust()
 
         servers = [f"{self._address.scheme}://{server}" for server in self._address.servers]
         random.shuffle(servers)
-        options = {**_OPTIONS, **self._ways_in, "error_cb": fail, "reconnected_cb": forget}
+        options = {**_OPTIONS, **self._ways_in, "error_cb": fail, "reconnected_cb": take}
         connecting = asyncio.ensure_future(client.connect(servers, **options))
         denied = asyncio.ensure_future(is_denied.wait())
         done, waiting = await asyncio.wait(
@@ -370,7 +373,7 @@ class Connection:
             client.drop_connection()
             raise self._unconnected()
         await connecting
-        self.trust()
+        await take()
         return client
 
     def _is_denied(self) -> bool:

@@ -165,11 +165,13 @@ class SubjectLog:
         """The newest message, by a leader that still leads; None where there is none."""
         until = time.monotonic() + self._patience
         while True:
-            # in this order: what a leader of before says could be followed by the new one's word
-            since = time.monotonic()
+            # in this order, and by one server's way: what a leader of before says could else be
+            # taken for the word of the one that leads
+            since, taken = time.monotonic(), self._connection.servers_taken
             if self._is_led():
                 found = self._found({"last_by_subj": self.subject})
-                if time.monotonic() - since < _LED_SECONDS:
+                is_soon = time.monotonic() - since < _LED_SECONDS
+                if is_soon and self._connection.servers_taken == taken:
                     return found
             if time.monotonic() > until:
                 raise UnansweredError(
