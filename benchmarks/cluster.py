@@ -53,6 +53,7 @@ from benchmarks.postgres_contenders import (
 from tests.nats_cluster import NatsCluster, nats_cluster
 
 import everwhen
+import everwhen.aio
 from everwhen.cluster import bootstrap_replica, offer_replica, rebuild_replica
 from everwhen.system.compression import Compressor
 from everwhen.system.durable_files import sync_file
@@ -86,6 +87,35 @@ class EverwhenCluster(OnCluster, Everwhen):
     def __init__(self, folder: Path) -> None:
         OnCluster.__init__(self, folder)
         self.store = everwhen.open_store(self.url(), events=[BetPlaced])
+
+
+class EverwhenTasks(OnCluster, OnlyWritten):
+    """The same in asyncio: its writers are tasks."""
+
+    name = "everwhen, asyncio"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.loop = asyncio.new_event_loop()
+        self.store = self.loop.run_until_complete(self._opened())
+
+    async def _opened(self) -> everwhen.aio.Store:
+        return await everwhen.aio.open_store(self.url(), events=[BetPlaced])
+
+    def concurrently(self, clients: int, each: int, size: int) -> None:
+        async def work(stream: int) -> None:
+            for turn in range(each):
+                events = [event(number) for number in range(size)]
+                await self.store.append(f"game-{stream}", events, expected=turn * size)
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*map(work, range(clients)))
+
+        self.loop.run_until_complete(all_of_them())
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.store.close())
+        self.loop.close()
 
 
 class EverwhenNodes(OnCluster, OnlyWritten):
@@ -177,7 +207,7 @@ def writing(clients: int, each: int, size: int) -> Line:
     """So many clients at once, each with commits of so many events."""
 
     def run(store: Contender) -> tuple[int, float]:
-        if isinstance(store, Messages | EverwhenNodes):
+        if isinstance(store, Messages | EverwhenNodes | EverwhenTasks):
             work = partial(store.concurrently, clients, each, size)
         else:
             assert isinstance(store, Everwhen)
@@ -270,7 +300,7 @@ def noted(chance: random.Random, number: int) -> BetPlaced:
 def lines(*, quick: bool) -> list[tuple[str, Line, list[type[Contender]]]]:
     """What is measured, and whom it concerns: the first one is what the others are compared to."""
     k = 1 if quick else 4
-    everyone: list[type[Contender]] = [EverwhenCluster, Messages, EverwhenInFile]
+    everyone: list[type[Contender]] = [EverwhenCluster, EverwhenTasks, Messages, EverwhenInFile]
     return [
         ("1 writer, commits of 1", writing(1, 250 * k, 1), everyone),
         ("32 writers, commits of 1", writing(32, 50 * k, 1), everyone),
