@@ -184,6 +184,20 @@ def test_a_new_replica_of_a_trimmed_log_begins_with_a_copy(shop: Shop) -> None:
     assert len({one.id for one in replicas}) == 2, "a copy has an id of its own"
 
 
+def test_a_file_that_cant_be_read_is_no_reason_for_an_older_base(shop: Shop) -> None:
+    shop.fill(5)
+    shop.archived()
+    copy = shop.copy("copy.db")
+    shop.trim()
+    broken = shop.copy("broken.db")
+    content = broken.read_bytes()
+    broken.write_bytes(content[:4096] + bytes(len(content) - 4096))
+    own, other = verify_replicas(shop.url("a"), [broken], base=copy)
+    found = {one.path: one.problems for one in (own, other)}
+    assert found[str(shop.file("a"))] == []
+    assert found[str(broken)] != []
+
+
 def test_an_offered_copy_that_is_too_old_is_to_be_offered_anew(shop: Shop) -> None:
     shop.fill(5)
     offer_replica(shop.url("a"))

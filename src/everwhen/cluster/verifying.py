@@ -106,7 +106,8 @@ def _of_log(
     with tempfile.TemporaryDirectory(prefix=".verifying-", dir=beside) as folder:
         begun = Path(folder, "replica.db")
         if base is not None and (message := copying.copy(base, begun, logs="none")):
-            _check_older(base, message, by_place[0])
+            for file in by_place:
+                _check_older(base, message, file)
         scratch = _scratch(copying, log, begun)
         try:
             for file in by_place:
@@ -132,7 +133,7 @@ def _scratch(copying: ReplicaCopying, log: str, begun: Path) -> ReplayedReplica:
 
 
 def _check_older(base: Path, message: int, file: Path) -> None:
-    if (come_to := _come_to(file)) < message:
+    if 0 <= (come_to := _come_to(file)) < message:
         raise StorageError(
             f"{base}: has come to message {message}, and {file} to {come_to}; give an older copy "
             f"to begin with"
@@ -140,11 +141,12 @@ def _check_older(base: Path, message: int, file: Path) -> None:
 
 
 def _come_to(file: Path) -> int:
+    """The newest message that the file has; -1 where it can't be read, which is found out later."""
     try:
         with opened_file(file) as engine, engine.view() as view:
             return state_of_file(view, file).seq
     except CorruptStoreError:
-        return 0
+        return -1
 
 
 def _verified(log: str, file: Path, scratch: ReplayedReplica) -> VerifiedReplica:
