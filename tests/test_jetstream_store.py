@@ -418,6 +418,11 @@ def test_a_replica_is_written_by_its_log_alone(nodes: Nodes, tmp_path: Path) -> 
 def test_a_store_of_its_own_becomes_no_replica(nodes: Nodes, tmp_path: Path) -> None:
     with open_store(tmp_path / "own.db") as own:
         own.append("game-1", [_event(1)])
+    with pytest.raises(
+        NotAStoreError, match=r"or of a store of its own, .* everwhen copy .*own\.db"
+    ):
+        nodes.open("own")
+    nodes.open("one")
     with pytest.raises(NotAStoreError, match="is a store of its own"):
         nodes.open("own")
 
@@ -427,9 +432,10 @@ def test_a_replica_follows_no_other_history(
 ) -> None:
     with nodes.open("one") as store:
         store.append("game-1", [_event(1)])
-    other = nats.url(nats.new_name(), tmp_path / "one.db")
+    name = nats.new_name()
+    open_store(nats.url(name, tmp_path / "another.db")).close()
     with pytest.raises(CorruptStoreError, match="another history"):
-        open_store(other)
+        open_store(nats.url(name, tmp_path / "one.db"))
 
 
 def test_a_store_that_is_opened_to_read_writes_nothing_into_the_log(nodes: Nodes) -> None:

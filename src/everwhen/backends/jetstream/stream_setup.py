@@ -121,12 +121,20 @@ def opened_stream(
 ) -> LogStream:
     """The store's stream, made where there is none.
 
-    Raises `NotAStoreError` where it can't be a log's, and `StorageError` where what it
-    acknowledges may not be on disks.
+    Raises `NotAStoreError` where it can't be a log's, or there is none though this node has a
+    replica of one, and `StorageError` where what it acknowledges may not be on disks.
     """
     until = time.monotonic() + patience
     info = _asked(connection, f"STREAM.INFO.{address.stream}", {}, until)
     if info.error is not None and info.error.err_code == NO_STREAM:
+        if address.replica.exists():
+            raise NotAStoreError(
+                f"{address.place}: the cluster has no stream {address.stream}, and the replica's "
+                f"file is there already. Where it was a replica before, the stream was deleted, or "
+                f"the servers set up anew: find out which. A new log is made of it, or of a store "
+                f"of its own, with another file for the replica: everwhen copy {address.replica} "
+                f"URL"
+            )
         if read_only:
             raise ReadOnlyError(
                 f"{address.place}: the cluster has no store of that name; open it for writing to "
