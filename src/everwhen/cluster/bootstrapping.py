@@ -14,6 +14,7 @@ from everwhen.cluster.offering import found_copy
 from everwhen.cluster.progress import ReplicaProgress
 from everwhen.cluster.replica_copies import ReplicaCopying, caught_up
 from everwhen.system.file_backups import destination
+from everwhen.vocabulary.errors import BackupError
 
 
 class BootstrappedReplica(msgspec.Struct, frozen=True):
@@ -43,6 +44,13 @@ def bootstrap_replica(
     `StorageError` where no copy is offered, or the cluster can't be read.
     """
     address = ClusterAddress.parsed(url)
+    if address.replica.is_file():
+        raise BackupError(
+            str(address.replica),
+            "it already exists; 'everwhen cluster rebuild' makes a replica anew, also from a copy "
+            "(--from FILE, --from-offered)",
+            True,
+        )
     make_folder(address.replica.resolve().parent)
     connection = Connection(address, busy_timeout)
     try:
