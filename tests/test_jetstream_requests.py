@@ -17,6 +17,7 @@ from tests.patience import PATIENCE_SECONDS
 from everwhen import UnknownEvent, open_store
 from everwhen.backends.jetstream.address import ClusterAddress
 from everwhen.backends.jetstream.connection import Connection, UnansweredError
+from everwhen.backends.jetstream.registration import question_subject
 from everwhen.backends.jetstream.subject_log import SubjectLog
 
 pytestmark = pytest.mark.slow
@@ -120,3 +121,28 @@ def test_what_is_newest_is_asked_again_where_a_server_was_taken_in_between(
     assert newest is not None
     assert newest.seq == 2
     assert log.asked > 1
+
+
+def test_a_node_is_had_to_write_into_no_log(
+    connection: Connection, address: ClusterAddress
+) -> None:
+    with open_store(address.url) as store:
+        store.append("a-1", [UnknownEvent("Happened", {})])
+        asked = question_subject(address.subject)
+
+        async def ask(reply: str) -> None:
+            await connection._client.publish(asked, b"", reply=reply)
+
+        def is_enough(data: bytes) -> bool:
+            answers.append(data)
+            return True
+
+        connection._call(ask(address.subject))
+        answers: list[bytes] = []
+        connection.ask_all(asked, PATIENCE_SECONDS, is_enough)
+        assert len(answers) == 1
+        store.append("a-1", [UnknownEvent("Happened", {})])
+        newest = SubjectLog(connection, address.stream, address.subject, PATIENCE_SECONDS).newest()
+        assert newest is not None
+        assert newest.seq == 3, "its registration, and two commits"
+        assert store.check() == []

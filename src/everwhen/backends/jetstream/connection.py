@@ -52,6 +52,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 _REMEMBERED: Final = 64
 """The latest failures to connect that are looked at; a cluster has fewer servers."""
+_REPLIES: Final = "_INBOX."
 _INBOX: Final = "_inbox"
 _DENIED_SUBJECT: Final = re.compile(r'permissions violation for \w+ to "([^"]+)"')
 """In the small letters that the library makes of what servers say."""
@@ -297,6 +298,11 @@ class Connection:
             self._begin(work)
         except RuntimeError:  # the loop is closed
             work.close()
+
+    def answer(self, message: Msg, data: bytes) -> None:
+        """Say it to whoever sent the message, where that listens as those do who ask."""
+        if message.reply.startswith(_REPLIES):  # nobody has this node write into a log
+            self.say(message.reply, data)
 
     async def _said(self, subject: str, data: bytes) -> None:
         with contextlib.suppress(NatsError):

@@ -124,7 +124,7 @@ class ReplicaFollower:
         place = engine.replica_place() if asked else None
         if place is not None:
             for question in asked:
-                self._connection.say(question.reply, place_message(place))
+                self._connection.answer(question, place_message(place))
 
     @property
     def is_told(self) -> bool:

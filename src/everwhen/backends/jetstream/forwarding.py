@@ -196,7 +196,7 @@ class AppendForwarding:
         for message, count in handed.asked:
             told = [outcome_message(one) for one in outcomes[start : start + count]]
             start += count
-            self._connection.say(message.reply, _encode(ForwardedOutcomes(seq, told)))
+            self._connection.answer(message, _encode(ForwardedOutcomes(seq, told)))
 
     def _received(self, message: Msg) -> list[EncodedCommit]:
         """The commits of a request; none of one that can't be read."""
