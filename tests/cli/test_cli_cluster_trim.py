@@ -219,6 +219,8 @@ def test_what_a_replica_lacks_is_kept_until_it_is_forgotten(shop: Shop, shell: S
         pass
     shop.fill(10)
     shop.archived()
+    first = shell.terminal("cluster", "trim", shop.url("a")).out
+    assert "everwhen cluster offer" in first
     done = shop.trim()
     assert (done.held_by, done.position) == ("replicas", 10)
     (asleep,) = [one for one in done.replicas if not one.answers]
@@ -226,6 +228,7 @@ def test_what_a_replica_lacks_is_kept_until_it_is_forgotten(shop: Shop, shell: S
     said = shell.terminal("cluster", "trim", shop.url("a")).out
     assert asleep.id in said
     assert "isn't open" in said
+    assert "nothing to drop" in said
     with shop.open("b") as other:
         other.wait_for(20, timeout=PATIENCE_SECONDS)
         assert shop.trim().position == 20
