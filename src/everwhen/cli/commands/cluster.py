@@ -278,7 +278,9 @@ def trim(url: ClusterArgument, *, json: JsonOption = False) -> None:
     out.done(f"{dropped}: {_beginning(done)}")
     out.console.print(f"  {_held(done)}")
     if done.dropped:
-        out.console.print("  a new node begins with a copy now: keep one by 'everwhen cluster offer'")
+        out.console.print(
+            "  a new node begins with a copy now: keep one by 'everwhen cluster offer'"
+        )
 
 
 def _beginning(done: TrimmedLog) -> str:
