@@ -274,7 +274,7 @@ def test_a_stream_that_is_full_takes_more_once_it_has_room(place: Place) -> None
         assert done
         assert keys_of(store) == done
         with pytest.raises(StorageFullError, match="nothing was written, give it room"):
-            written(store, "never")
+            store.append("s", entries("never", 1, 20_000))
         place.api("UPDATE", {**place.config(), "max_bytes": -1})
         written(store, "again")
         assert keys_of(store) == [*done, "again"]
