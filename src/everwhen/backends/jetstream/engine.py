@@ -23,11 +23,7 @@ from msgspec.structs import replace
 from everwhen.backends.commit_checks import written_one_by_one
 from everwhen.backends.engine import LOG_RECORDS, REPLICA, EngineTransaction, NotFetchedError
 from everwhen.backends.jetstream.address import MAIN, ClusterAddress
-from everwhen.backends.jetstream.connection import (
-    Connection,
-    DeniedError,
-    UnansweredError,
-)
+from everwhen.backends.jetstream.connection import Connection, DeniedError, UnansweredError
 from everwhen.backends.jetstream.follower import ReplicaFollower
 from everwhen.backends.jetstream.forwarding import AppendForwarding, HandedOver
 from everwhen.backends.jetstream.large_messages import LargeMessageName, LargeMessages
@@ -48,10 +44,7 @@ from everwhen.backends.jetstream.registration import (
     record_of,
     register,
 )
-from everwhen.backends.jetstream.replica_purge import (
-    purge_beside,
-    record_an_erasure,
-)
+from everwhen.backends.jetstream.replica_purge import purge_beside, record_an_erasure
 from everwhen.backends.jetstream.replica_state import ReplicaState, save_state, state_of
 from everwhen.backends.jetstream.stream_setup import LogStream, opened_stream
 from everwhen.backends.jetstream.subject_log import LogMessage, OvertakenError, SubjectLog
@@ -268,7 +261,7 @@ class JetStreamEngine(SqliteEngine):
 
     def _check_begins(self, after: int) -> None:
         """Raises `TrimmedLogError` where what follows a message isn't in the log any more."""
-        found = self._log.next(after - 1) if after else self._log.next(0)
+        found = self._log.next(max(0, after - 1))
         if found is None or found.seq == after:
             return
         if after or self._read([found])[0][1].previous:
@@ -644,8 +637,8 @@ class JetStreamEngine(SqliteEngine):
         self._agreed_at = time.monotonic()
         takes_others = self._writes_for_others and not self.inline
         self._follower.tell(seq, state.digest, data, writes_for_others=takes_others)
-        reached = replace(state, seq=seq, digest=digest_of(data))
-        save_state(self._transactions.connection, reached)
+        written = replace(state, seq=seq, digest=digest_of(data))
+        save_state(self._transactions.connection, written)
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
