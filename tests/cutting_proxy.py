@@ -42,6 +42,8 @@ class CuttingProxy:
             return receiver is None
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # or who accepts would wait for ever
         self._listening.close()
 
     def _accept(self) -> None:

@@ -101,6 +101,8 @@ class NatsProxy:
             self._rule = None
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # or who accepts would wait for ever
         self._listening.close()
 
     def _accept(self) -> None:
