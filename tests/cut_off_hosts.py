@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import pytest
-from tests.nats_cluster import NatsHost
+from tests.nats_cluster import NatsCluster, NatsHost, nats_cluster
 from tests.network_changes import network_changed
 
 _NETWORK: Final = "198.18"
@@ -62,6 +62,16 @@ def cut_off_hosts(size: int) -> Iterator[list[CutOffHost]]:
     """Some of them, with cables between; skips the test where none can be made."""
     with network_changed():
         yield from _made(size)
+
+
+@contextmanager
+def cut_off_cluster(size: int) -> Iterator[tuple[list[CutOffHost], NatsCluster]]:
+    """The same, with a NATS server on each: node by host, in their order."""
+    with (
+        cut_off_hosts(size) as hosts,
+        nats_cluster(size, hosts=[host.host for host in hosts]) as cluster,
+    ):
+        yield hosts, cluster
 
 
 def _made(size: int) -> Iterator[list[CutOffHost]]:

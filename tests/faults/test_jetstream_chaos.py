@@ -9,7 +9,7 @@ import os
 import random
 from pathlib import Path
 
-from tests.cut_off_hosts import cut_off_hosts
+from tests.cut_off_hosts import cut_off_cluster
 from tests.faults.jetstream_chaos import CUTS, ON_LOOPBACK, Chaos, Report
 from tests.nats_cluster import nats_cluster
 
@@ -41,8 +41,7 @@ def test_killed_and_frozen_servers_and_clients_break_no_promise(tmp_path: Path) 
 
 def test_servers_that_are_cut_off_break_no_promise(tmp_path: Path) -> None:
     with (
-        cut_off_hosts(3) as hosts,
-        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
+        cut_off_cluster(3) as (hosts, cluster),
         Chaos(cluster, tmp_path, SEED, hosts) as chaos,
     ):
         for kind in schedule(CUTS):

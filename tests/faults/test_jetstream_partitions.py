@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.cut_off_hosts import cut_off_hosts
+from tests.cut_off_hosts import cut_off_cluster
 from tests.faults.faults_ledger import Entry, entries
 from tests.nats_cluster import NatsCluster, NatsNode, nats_cluster
 from tests.nats_proxy import NatsProxy, nats_proxy
@@ -36,10 +36,7 @@ def test_what_is_asked_through_a_leader_that_was_cut_off_is_new_or_an_error(
     tmp_path: Path,
 ) -> None:
     """It says what it has for up to 20 s, while the others have elected one and go on."""
-    with (
-        cut_off_hosts(3) as hosts,
-        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
-    ):
+    with cut_off_cluster(3) as (hosts, cluster):
         name = cluster.new_name()
         with open_store(cluster.url(name, tmp_path / "first.db"), events=[Entry]) as store:
             store.append("a", entries("before", 1))
@@ -99,10 +96,7 @@ def opened_through(node: NatsNode, nodes: Sequence[NatsNode], url: str) -> Itera
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_client_leaves_a_server_that_is_parted_from_the_others(role: str, tmp_path: Path) -> None:
     """It goes on by another one, with its branches, though that server stays parted."""
-    with (
-        cut_off_hosts(3) as hosts,
-        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
-    ):
+    with cut_off_cluster(3) as (hosts, cluster):
         name = cluster.new_name()
         url = cluster.url(name, tmp_path / "replica.db", consistency="fresh")
         with open_store(url, events=[Entry]) as store:
@@ -125,10 +119,7 @@ def test_a_replica_that_is_only_read_follows_though_its_server_is_parted_from_th
     tmp_path: Path,
 ) -> None:
     """That server goes on to answer, by what it has."""
-    with (
-        cut_off_hosts(3) as hosts,
-        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
-    ):
+    with cut_off_cluster(3) as (hosts, cluster):
         name = cluster.new_name()
         url = cluster.url(name, tmp_path / "read.db")
         open_store(url).close()
@@ -147,10 +138,7 @@ def test_a_large_message_under_way_to_a_server_that_is_cut_off_is_sent_to_anothe
     tmp_path: Path,
 ) -> None:
     """More than the system takes on its own; it would go on for a quarter of an hour."""
-    with (
-        cut_off_hosts(3) as hosts,
-        nats_cluster(3, hosts=[host.host for host in hosts]) as cluster,
-    ):
+    with cut_off_cluster(3) as (hosts, cluster):
         url = cluster.url(cluster.new_name(), tmp_path / "replica.db")
         with open_store(url, events=[Large], busy_timeout=PATIENCE_SECONDS) as store:
             store.append("a", [Large("small")])

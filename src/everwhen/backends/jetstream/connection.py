@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -210,23 +210,30 @@ class Connection:
         return self._call(self._requests(subject, data, seconds))
 
     async def _requests(self, subject: str, data: bytes, seconds: float) -> list[Msg]:
-        client = await self._living()
-        self._denials.pop(subject.lower(), None)
-        inbox = client.new_inbox()
-        listening = await client.subscribe(inbox)
         found: list[Msg] = []
         try:
-            await client.publish(subject, data, reply=inbox)
-            while True:
-                answer = await listening.next_msg(seconds)
-                found.append(answer)
-                if (answer.headers or {}).get("Status"):
-                    return found
+            async with self._asking(subject, data) as answers:
+                while True:
+                    answer = await answers.next_msg(seconds)
+                    found.append(answer)
+                    if (answer.headers or {}).get("Status"):
+                        return found
         except NatsError:
             self._check_allowed(subject)
             raise
+
+    @asynccontextmanager
+    async def _asking(self, subject: str, data: bytes) -> AsyncIterator[Subscription]:
+        """Ask a question that may have several answers; where they come."""
+        client = await self._living()
+        self._denials.pop(subject.lower(), None)
+        inbox = client.new_inbox()
+        answers = await client.subscribe(inbox)
+        try:
+            await client.publish(subject, data, reply=inbox)
+            yield answers
         finally:
-            await listening.unsubscribe()
+            await answers.unsubscribe()
 
     def ask_all(self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]) -> None:
         """Ask all who listen; ``is_enough`` is called with each answer, and says when to end.
@@ -238,21 +245,14 @@ class Connection:
     async def _asked_all(
         self, subject: str, seconds: float, is_enough: Callable[[bytes], bool]
     ) -> None:
-        client = await self._living()
-        self._denials.pop(subject.lower(), None)
-        inbox = client.new_inbox()
-        listening = await client.subscribe(inbox)
-        try:
-            await client.publish(subject, b"", reply=inbox)
-            until = self._loop.time() + seconds
+        until = self._loop.time() + seconds
+        async with self._asking(subject, b"") as answers:
             with contextlib.suppress(TimeoutError):
                 while True:
-                    answer = await listening.next_msg(max(0.001, until - self._loop.time()))
+                    answer = await answers.next_msg(max(0.001, until - self._loop.time()))
                     if (answer.headers or {}).get("Status") or is_enough(answer.data):
                         return  # nobody listens, or all have answered
-            self._check_allowed(subject)
-        finally:
-            await listening.unsubscribe()
+        self._check_allowed(subject)
 
     def in_jetstream(self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         """What work by nats-py's own calls returns. Raises `UnansweredError` where one fails."""

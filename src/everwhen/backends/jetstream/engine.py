@@ -238,10 +238,10 @@ class JetStreamEngine(SqliteEngine):
         """
         if self._refuses_writes or self._address.log != MAIN:
             return
-        place = self._synced_place(self._reader.run(state_of))
-        record = record_of(place)
+        record = record_of(place_of(self._kept(), self.path))
         known = self._reader.run(lookups.checkpoint, record.name)
         if known is None or known.data != record.data:  # its file was moved
+            place = self._synced_place(self._reader.run(state_of))
             with contextlib.suppress(StorageFullError, DeniedError, UnansweredError):
                 self.transact(lambda transaction: register(transaction, place))
 
@@ -378,7 +378,7 @@ class JetStreamEngine(SqliteEngine):
         return self._follower.told_after(state.seq, state.digest)
 
     def _take_in(self, page: Sequence[LogMessage]) -> None:
-        read = self._read_after(self._seen(), page)
+        read = self._read_next(page)
         with (
             translated(self.path),
             self._in_transaction(),
@@ -434,17 +434,15 @@ class JetStreamEngine(SqliteEngine):
         group.insert()
         return state
 
-    def _read_after(
-        self, seq: int, page: Sequence[LogMessage]
-    ) -> list[tuple[LogMessage, GroupMessage]]:
-        """The same, where they follow on a message that this replica has.
+    def _read_next(self, page: Sequence[LogMessage]) -> list[tuple[LogMessage, GroupMessage]]:
+        """The same, where they follow on what this replica has.
 
-        Raises `TrimmedLogError` where they, and what they refer to, were dropped meanwhile.
+        Raises `TrimmedLogError` where that, and what they refer to, was dropped meanwhile.
         """
         try:
             return self._read(page)
         except CorruptStoreError:
-            self._check_begins(seq)
+            self._check_begins(self._seen())
             raise
 
     def _read(self, page: Sequence[LogMessage]) -> list[tuple[LogMessage, GroupMessage]]:
@@ -696,7 +694,7 @@ class JetStreamEngine(SqliteEngine):
             except OvertakenError as overtaken:
                 while state.seq < overtaken.seq:
                     page = self._told(state) or self._log.certain_page(state.seq, _PAGE)
-                    read = self._read_after(state.seq, page)
+                    read = self._read_next(page)
                     state = self._applied(read, state, turn, transaction.rests_on)
             else:
                 return

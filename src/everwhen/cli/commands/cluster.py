@@ -272,7 +272,7 @@ def trim(url: ClusterArgument, *, json: JsonOption = False) -> None:
         done = trim_log(url, progress=progress)
     out = Output(json=json)
     if not out.is_terminal:
-        out.fields({name: getattr(done, name) for name in done.__struct_fields__})
+        out.fields(_fields(done))
         return
     dropped = f"dropped {counted(done.dropped, 'message')}" if done.dropped else "nothing to drop"
     out.done(f"{dropped}: {_beginning(done)}")
@@ -321,7 +321,7 @@ def forget(
     if out.is_terminal:
         out.done(f"forgot {gone.id}: {gone.node}, {gone.path}")
     else:
-        out.fields({name: getattr(gone, name) for name in gone.__struct_fields__})
+        out.fields(_fields(gone))
 
 
 def _check_url(url: str) -> None:
